@@ -1,0 +1,145 @@
+"""The one tree of errors.
+
+Every error that a user can meet is a `StateError`: a stable `code`, a sentence that says what is
+wrong and what to do, and `details` for programs. Unless an error says otherwise (`OutcomeUnknown`),
+nothing was changed and nothing was lost.
+
+    StateError
+    ├── InvalidRequest          a request that does not decode, or breaks a rule
+    ├── LimitExceeded           over a named limit
+    ├── NotFound                no such function, trigger, worker
+    ├── Refused                 not allowed here
+    ├── Stopped                 whoever was to answer went away
+    ├── RevisionCompacted       the change log no longer reaches back that far
+    ├── StorageError            the store cannot do it
+    │   ├── DiskFull            no room for the write; it is taken again once there is
+    │   ├── OutcomeUnknown      a sync failed: the write may or may not survive
+    │   └── StoreReadOnly       after a failed sync, until restart
+    ├── StoreUnusable           the store cannot be opened
+    │   ├── StoreDamaged        a checksum does not hold, with file and offset
+    │   ├── StoreLocked         another process holds the directory
+    │   ├── StoreNotWritable    the directory cannot be written
+    │   ├── StoreForeign        the directory belongs to another program
+    │   └── StoreTooNew         written by a newer version
+    └── ConfigurationError      a setting is unknown or wrong, with file and line
+
+To add one: subclass here, give it a `code`, raise it at the one place that finds the fault.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class StateError(Exception):
+    """The root: a stable code, a sentence for people, details for programs."""
+
+    code: ClassVar[str] = "STATE_ERROR"
+
+    def __init__(self, message: str, *, code: str | None = None, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+        self.wire_code = code if code is not None else self.code
+
+
+class InvalidRequest(StateError):
+    """The request does not decode, or breaks a rule. Nothing was read or written."""
+
+    code = "deserialization_error"
+
+
+class LimitExceeded(StateError):
+    """Over a named limit. Details: `limit` (its name), `actual`, `bound`."""
+
+    code = "LIMIT_EXCEEDED"
+
+
+class NotFound(StateError):
+    """No such function, trigger or worker. A missing key is never an error."""
+
+    code = "NOT_FOUND"
+
+
+class Refused(StateError):
+    """Not allowed here."""
+
+    code = "FORBIDDEN"
+
+
+class Stopped(StateError):
+    """Whoever was to answer went away. Whether the call was carried out is not known."""
+
+    code = "invocation_stopped"
+
+
+class RevisionCompacted(StateError):
+    """The change log no longer reaches back that far. Details: `oldest_revision`."""
+
+    code = "REVISION_COMPACTED"
+
+
+class StorageError(StateError):
+    """The store cannot do it now."""
+
+    code = "STORAGE_ERROR"
+
+
+class DiskFull(StorageError):
+    """No room for the write. Nothing changed; writes are taken again once there is room."""
+
+    code = "DISK_FULL"
+
+
+class OutcomeUnknown(StorageError):
+    """A sync failed: the write may or may not survive a restart. Reads go on."""
+
+    code = "OUTCOME_UNKNOWN"
+
+
+class StoreReadOnly(StorageError):
+    """Writes are refused since an earlier sync failed. Nothing changed; restart to recover."""
+
+    code = "STORE_READ_ONLY"
+
+
+class StoreUnusable(StateError):
+    """The store cannot be opened. Nothing in it was touched."""
+
+    code = "STORE_UNUSABLE"
+
+
+class StoreDamaged(StoreUnusable):
+    """A checksum does not hold. Details: `file`, `offset`, `readable` (what still is)."""
+
+    code = "STORE_DAMAGED"
+
+
+class StoreLocked(StoreUnusable):
+    """Another process holds the directory. Details: `directory`, `pid`."""
+
+    code = "STORE_LOCKED"
+
+
+class StoreNotWritable(StoreUnusable):
+    """The directory cannot be created or written. Details: `directory`, `reason`."""
+
+    code = "STORE_NOT_WRITABLE"
+
+
+class StoreForeign(StoreUnusable):
+    """The directory belongs to another program, such as the original engine."""
+
+    code = "STORE_FOREIGN"
+
+
+class StoreTooNew(StoreUnusable):
+    """Written by a newer version. Details: `found`, `supported`."""
+
+    code = "STORE_TOO_NEW"
+
+
+class ConfigurationError(StateError):
+    """A setting is unknown or wrong. Details: `file`, `line` where there is one."""
+
+    code = "CONFIGURATION_ERROR"

@@ -1,0 +1,1 @@
+"""The edge: sockets, WebSocket frames, process signals."""

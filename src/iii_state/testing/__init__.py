@@ -1,0 +1,1 @@
+"""For our tests, and for people who write stores: the contract suite and doubles."""
