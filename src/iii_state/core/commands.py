@@ -13,7 +13,7 @@ import msgspec
 
 from iii_state.core.changes import ANONYMOUS, Change, Entry, Origin
 from iii_state.core.operations import Operation, OperationError, apply_operations
-from iii_state.errors import StateError
+from iii_state.errors import LimitExceeded, StateError
 
 
 class Get(msgspec.Struct, frozen=True, gc=False):
@@ -27,6 +27,16 @@ class ListValues(msgspec.Struct, frozen=True, gc=False):
     """Read every value of a scope, in order of creation.
 
     Refused with `LimitExceeded` when the values together have more than `bytes_max` bytes.
+    """
+
+    scope: str
+    bytes_max: int
+
+
+class ListKeys(msgspec.Struct, frozen=True, gc=False):
+    """Read every key of a scope, ascending by code point.
+
+    Refused with `LimitExceeded` when the keys together have more than `bytes_max` bytes.
     """
 
     scope: str
@@ -69,13 +79,28 @@ class Update(msgspec.Struct, frozen=True, gc=False):
     key: str
     operations: tuple[Operation, ...]
     origin: Origin = ANONYMOUS
+    bytes_max: int = 1 << 62
 
     def apply(self, before: bytes | None) -> tuple[bytes | None, tuple[OperationError, ...]]:
-        """The value after the operations; an absent key starts as `{}`."""
-        return apply_operations(before, self.operations)
+        """The value after the operations; an absent key starts as `{}`.
+
+        Raises:
+            LimitExceeded: that value would have more than `bytes_max` bytes.
+        """
+        after, errors = apply_operations(before, self.operations)
+        if len(after) > self.bytes_max:
+            raise LimitExceeded(
+                f"The value of key {self.key!r} in scope {self.scope!r} would grow to "
+                f"{len(after)} bytes, more than value_bytes_max = {self.bytes_max}; nothing changed",
+                code="VALUE_TOO_LARGE",
+                limit="value_bytes_max",
+                actual=len(after),
+                bound=self.bytes_max,
+            )
+        return after, errors
 
 
-Read = Get | ListValues | ListScopes
+Read = Get | ListValues | ListKeys | ListScopes
 Write = Set | Delete | Update
 Command = Read | Write
 
@@ -85,8 +110,8 @@ class Outcome(msgspec.Struct):
 
     `settled` turns true, once, when the outcome is final: at once for most reads, with the commit
     for writes and for reads of what is not yet on disk. Then `failure` is set, or the members that
-    the command is about: `change` and `errors` (writes), `entry` (`Get`), `values` (`ListValues`,
-    `ListScopes`: each a JSON text). `reading`, when set, must be awaited before the values are
+    the command is about: `change` and `errors` (writes), `entry` (`Get`), `values` (the lists: each
+    a JSON text). `reading`, when set, must be awaited before the values are
     there (a long list, read off the event loop).
     """
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 
 from iii_state.core.changes import Change, Entry
-from iii_state.core.commands import Command, Get, ListScopes, ListValues, Outcome, change_of
+from iii_state.core.commands import (
+    Command,
+    Get,
+    ListKeys,
+    ListScopes,
+    ListValues,
+    Outcome,
+    change_of,
+)
 from iii_state.core.store import StoreInfo
 from iii_state.core.values import encode_text
 from iii_state.errors import LimitExceeded, RevisionCompacted
@@ -17,10 +23,13 @@ CHANGE_OVERHEAD_BYTES = 320
 
 
 class MemoryStore:
-    """Scopes of entries in dicts; the change log is a ring bounded by bytes.
+    """Scopes of entries in dicts; the change log keeps the newest changes, bounded by bytes.
 
     Insertion order of a dict is order of creation: an overwrite keeps the place, a delete gives it
     up. That is exactly the order in which `ListValues` answers.
+
+    Outcomes are settled at once, since nothing is gained by waiting; `revision` and `changes` move
+    with the commit, as in every store, so that nobody hears of a change before it.
     """
 
     def __init__(self, clock_ms: Callable[[], int], *, history_bytes: int = 64 << 20) -> None:
@@ -28,8 +37,8 @@ class MemoryStore:
         self._scopes: dict[str, dict[str, Entry]] = {}
         self._revision = 0
         self._bytes = 0
-        self._uncollected: list[Change] = []
-        self._history: deque[Change] = deque()
+        self._pending: list[Change] = []
+        self._history: dict[int, Change] = {}
         self._history_bytes = 0
         self._history_bytes_max = history_bytes
 
@@ -41,26 +50,33 @@ class MemoryStore:
     @property
     def oldest_revision(self) -> int:
         """See `Store.oldest_revision`."""
-        return self._history[0].revision - 1 if self._history else self._revision
+        return self._revision - len(self._history)
 
     def execute(self, command: Command) -> Outcome:
         """See `Store.execute`. Every outcome is settled at once."""
         if isinstance(command, Get):
-            entries = self._scopes.get(command.scope)
-            return Outcome(True, entry=entries.get(command.key) if entries else None)
+            of_scope = self._scopes.get(command.scope)
+            return Outcome(True, entry=of_scope.get(command.key) if of_scope else None)
         if isinstance(command, ListValues):
-            return Outcome(True, values=self._values(command))
+            entries = self._scopes.get(command.scope, {})
+            return Outcome(True, values=_bounded([e.value for e in entries.values()], command))
+        if isinstance(command, ListKeys):
+            keys = sorted(self._scopes.get(command.scope, ()))
+            return Outcome(True, values=_bounded([encode_text(key) for key in keys], command))
         if isinstance(command, ListScopes):
             return Outcome(True, values=[encode_text(name) for name in sorted(self._scopes)])
-        entries = self._scopes.get(command.scope)
-        before = entries.get(command.key) if entries else None
-        change, errors = change_of(command, before, self._revision + 1, self._clock_ms())
+        before = self._scopes.get(command.scope, {}).get(command.key)
+        change, errors = change_of(
+            command, before, self._revision + len(self._pending) + 1, self._clock_ms()
+        )
         self._apply(change, before)
         return Outcome(True, change, errors)
 
     async def commit(self) -> Sequence[Change]:
-        """See `Store.commit`. Hands over what was executed since the last call."""
-        changes, self._uncollected = self._uncollected, []
+        """See `Store.commit`."""
+        changes, self._pending = self._pending, []
+        for change in changes:
+            self._remember(change)
         return changes
 
     def changes(self, after: int, limit: int, bytes_max: int) -> Sequence[Change]:
@@ -73,8 +89,8 @@ class MemoryStore:
             )
         taken: list[Change] = []
         size = 0
-        start = after - self.oldest_revision
-        for change in islice(self._history, start, start + limit):
+        for revision in range(after + 1, min(after + limit, self._revision) + 1):
+            change = self._history[revision]
             taken.append(change)
             size += len(change.before or b"") + len(change.after or b"")
             if size >= bytes_max:
@@ -94,24 +110,10 @@ class MemoryStore:
         )
 
     async def close(self) -> None:
-        """See `Store.close`. There is nothing to let go of."""
-
-    def _values(self, command: ListValues) -> list[bytes]:
-        values = [entry.value for entry in self._scopes.get(command.scope, {}).values()]
-        size = sum(map(len, values))
-        if size > command.bytes_max:
-            raise LimitExceeded(
-                f"the values of scope {command.scope!r} have {size} bytes together, more than the "
-                f"{command.bytes_max} that this caller can take in one answer",
-                code="payload_too_large",
-                limit="bytes_max",
-                actual=size,
-                bound=command.bytes_max,
-            )
-        return values
+        """See `Store.close`. The values stay readable, for whoever still asks."""
+        await self.commit()
 
     def _apply(self, change: Change, before: Entry | None) -> None:
-        self._revision = change.revision
         entry = change.entry
         if entry is not None:
             self._scopes.setdefault(change.scope, {})[change.key] = entry
@@ -122,15 +124,30 @@ class MemoryStore:
             if not entries:
                 del self._scopes[change.scope]
         self._bytes -= len(before.value) if before else 0
-        self._uncollected.append(change)
-        self._remember(change)
+        self._pending.append(change)
 
     def _remember(self, change: Change) -> None:
-        self._history.append(change)
+        self._revision = change.revision
+        self._history[change.revision] = change
         self._history_bytes += _size(change)
         while self._history_bytes > self._history_bytes_max and len(self._history) > 1:
-            self._history_bytes -= _size(self._history.popleft())
+            oldest = self._history.pop(self.oldest_revision + 1)
+            self._history_bytes -= _size(oldest)
 
 
 def _size(change: Change) -> int:
     return len(change.before or b"") + len(change.after or b"") + CHANGE_OVERHEAD_BYTES
+
+
+def _bounded(values: list[bytes], command: ListValues | ListKeys) -> list[bytes]:
+    size = sum(map(len, values))
+    if size > command.bytes_max:
+        raise LimitExceeded(
+            f"The list of scope {command.scope!r} has {size} bytes, more than the "
+            f"{command.bytes_max} that this caller can take in one answer",
+            code="payload_too_large",
+            limit="bytes_max",
+            actual=size,
+            bound=command.bytes_max,
+        )
+    return values

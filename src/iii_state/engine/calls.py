@@ -1,0 +1,154 @@
+"""A call on its way to a function, and its way back."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from iii_state.core.changes import ANONYMOUS, Origin
+from iii_state.core.values import encode_text
+from iii_state.engine.invocations import Failure, Reply
+from iii_state.engine.workers import Worker
+from iii_state.errors import StateError
+from iii_state.wire import messages
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Call(msgspec.Struct):
+    """What is asked of a function. Answered, or failed, exactly once.
+
+    `data` and `metadata` are JSON texts. `invocation_id` is None for a void call.
+    """
+
+    function_id: str
+    data: bytes
+    invocation_id: str | None = None
+    metadata: bytes | None = None
+    traceparent: str | None = None
+    baggage: str | None = None
+
+    @property
+    def origin(self) -> Origin:
+        """Who asks, for the record of a change."""
+        return ANONYMOUS
+
+    @property
+    def caller(self) -> Worker | None:
+        """The worker that asks; None when the engine itself does."""
+        return None
+
+    def answer(self, result: bytes | None) -> None:
+        """Give the result's JSON text; None means that there is none."""
+        raise NotImplementedError
+
+    def fail(self, failure: Failure, details: dict[str, object] | None = None) -> None:
+        """Say why there is no result."""
+        raise NotImplementedError
+
+    def fail_with(self, error: StateError) -> None:
+        """Fail with an error of the tree."""
+        self.fail(Failure(error.wire_code, error.message), error.details)
+
+    def data_for_worker(self) -> bytes:
+        """The data as the executing worker gets it."""
+        return self.data
+
+    def trace_for_worker(self) -> tuple[str | None, str | None]:
+        """`traceparent` and `baggage` as the executing worker gets them.
+
+        Source: docs/protocol.md, trace fields.
+        """
+        if self.traceparent is None and self.baggage is None:
+            return None, None
+        item = f"iii.function.id={self.function_id}"
+        baggage = f"{self.baggage},{item}" if self.baggage else item
+        parent = self.traceparent
+        if parent is not None and not _TRACEPARENT.fullmatch(parent):
+            parent = None
+        return parent, baggage
+
+
+class WorkerCall(Call):
+    """A call made by a worker."""
+
+    worker: Worker = None  # type: ignore[assignment]  # always given
+
+    @property
+    def origin(self) -> Origin:
+        """See `Call.origin`."""
+        return self.worker.origin
+
+    @property
+    def caller(self) -> Worker:
+        """See `Call.caller`."""
+        return self.worker
+
+    def answer(self, result: bytes | None) -> None:
+        """See `Call.answer`. A result too large for the caller's client becomes an error."""
+        if self.invocation_id is None:
+            return
+        worker = self.worker
+        if result is not None and len(result) > worker.message_bytes_max:
+            self.fail(
+                Failure(
+                    "payload_too_large",
+                    f"The result of {self.function_id} has {len(result)} bytes, more than the "
+                    f"{worker.message_bytes_max} that this client can receive; ask for less at a "
+                    f"time, or use a newer SDK",
+                )
+            )
+            return
+        worker.peer.send(
+            messages.invocation_result(
+                self.invocation_id, self.function_id, result, self.traceparent, self.baggage
+            )
+        )
+
+    def fail(self, failure: Failure, details: dict[str, object] | None = None) -> None:
+        """See `Call.fail`."""
+        if self.invocation_id is None:
+            return
+        self.worker.peer.send(
+            messages.invocation_failure(
+                self.invocation_id,
+                self.function_id,
+                failure.code,
+                failure.message,
+                failure.stacktrace,
+                details,
+                self.traceparent,
+                self.baggage,
+            )
+        )
+
+    def data_for_worker(self) -> bytes:
+        """The data, with the caller's id put into it when it is an object.
+
+        Source: docs/protocol.md, `_caller_worker_id`.
+        """
+        data = self.data
+        if not data.startswith(b"{"):
+            return data
+        if b'"_caller_worker_id"' in data:
+            members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+            members.pop("_caller_worker_id", None)
+            data = msgspec.json.encode(members)
+        inside = data[1:-1].strip()
+        member = b'"_caller_worker_id":' + encode_text(self.worker.id)
+        return b"{%b,%b}" % (inside, member) if inside else b"{%b}" % member
+
+
+class EngineCall(Call):
+    """A call that starts in the engine: a fire, a condition."""
+
+    reply: Reply = None  # type: ignore[assignment]  # always given
+
+    def answer(self, result: bytes | None) -> None:
+        """See `Call.answer`."""
+        self.reply(result, None)
+
+    def fail(self, failure: Failure, details: dict[str, object] | None = None) -> None:
+        """See `Call.fail`."""
+        self.reply(None, failure)

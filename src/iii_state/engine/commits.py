@@ -1,0 +1,144 @@
+"""The one door to the store: commands go in as they arrive, replies come out as commits finish.
+
+A command is executed at once, in order of arrival. What is final at once is answered at once; the
+rest waits for the commit that makes it durable. While a commit is on its way to the disk, the next
+group gathers behind it: one sync for many writes, and no timer for the last of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from iii_state.core.changes import Change
+from iii_state.core.commands import Command, Outcome
+from iii_state.core.store import Store
+from iii_state.engine.calls import Call
+from iii_state.engine.invocations import Failure
+
+log = logging.getLogger("iii_state.commits")
+
+Encode = Callable[[Outcome], bytes | None]
+
+
+class Commits:
+    """Runs commands on the store and answers their calls."""
+
+    def __init__(
+        self,
+        store: Store,
+        committed: Callable[[Sequence[Change]], None],
+        *,
+        gather_us: int,
+        in_flight_max: int,
+    ) -> None:
+        self._store = store
+        self._committed = committed
+        self._gather_s = gather_us / 1e6
+        self._in_flight_max = in_flight_max
+        self._waiting: list[tuple[Call, Encode, Outcome]] = []
+        self._wakeup = asyncio.Event()
+        self._reading: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin to commit. Needs a running event loop."""
+        self._task = asyncio.create_task(self._run(), name="commits")
+
+    def submit(self, call: Call, command: Command, encode: Encode) -> None:
+        """Run a command for a call; `encode` makes the outcome's JSON text.
+
+        Raises:
+            StateError: the store refuses; nothing changed and the call is not answered.
+        """
+        outcome = self._store.execute(command)
+        if outcome.reading is not None:
+            self._read(call, encode, outcome)
+            return
+        if outcome.settled:
+            call.answer(encode(outcome))
+            if outcome.change is not None:
+                self._wakeup.set()
+            return
+        self._wait(call, encode, outcome)
+
+    async def stop(self) -> None:
+        """Commit and answer what is waiting, then end."""
+        self._stopping = True
+        self._wakeup.set()
+        if self._task is not None:
+            await self._task
+        if self._reading:
+            await asyncio.wait(self._reading)
+
+    async def _run(self) -> None:
+        while not (self._stopping and not self._waiting):
+            await self._wakeup.wait()
+            self._wakeup.clear()
+            waiting, self._waiting = self._waiting, []
+            changes = await self._store.commit()
+            for call, encode, outcome in waiting:
+                self._release(call, encode, outcome)
+            if changes:
+                self._committed(changes)
+            if waiting:
+                await self._gather(len(waiting))
+        changes = await self._store.commit()
+        if changes:
+            self._committed(changes)
+
+    async def _gather(self, answered: int) -> None:
+        """Let those just answered come back, so that they share the next sync.
+
+        Turns the event loop rather than setting a timer: a timer is late by more than a sync takes.
+        """
+        until = time.monotonic() + self._gather_s
+        await asyncio.sleep(0)
+        while len(self._waiting) < answered and time.monotonic() < until:
+            await asyncio.sleep(0)
+
+    def _wait(self, call: Call, encode: Encode, outcome: Outcome) -> None:
+        self._waiting.append((call, encode, outcome))
+        caller = call.caller
+        if caller is not None:
+            caller.commits_open += 1
+            if caller.commits_open == self._in_flight_max:
+                caller.peer.pause_reading()
+        self._wakeup.set()
+
+    def _release(self, call: Call, encode: Encode, outcome: Outcome) -> None:
+        caller = call.caller
+        if caller is not None:
+            caller.commits_open -= 1
+            if caller.commits_open == self._in_flight_max // 2:
+                caller.peer.resume_reading()
+        self._reply(call, encode, outcome)
+
+    @staticmethod
+    def _reply(call: Call, encode: Encode, outcome: Outcome) -> None:
+        if outcome.failure is not None:
+            call.fail_with(outcome.failure)
+        else:
+            call.answer(encode(outcome))
+
+    def _read(self, call: Call, encode: Encode, outcome: Outcome) -> None:
+        """Answer a long list once it has been read, off the event loop."""
+        task = asyncio.ensure_future(self._finish_reading(call, encode, outcome))
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+    async def _finish_reading(self, call: Call, encode: Encode, outcome: Outcome) -> None:
+        assert outcome.reading is not None
+        try:
+            await outcome.reading
+        except OSError as error:
+            log.error("reading a list failed: %s", error)
+            call.fail(Failure("STORAGE_ERROR", f"The list cannot be read: {error}"))
+            return
+        if outcome.settled:
+            self._reply(call, encode, outcome)
+        else:
+            self._wait(call, encode, outcome)

@@ -1,0 +1,148 @@
+"""Which function id is answered by whom: by the engine itself, or by a worker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from iii_state.engine.calls import Call
+from iii_state.engine.invocations import Failure
+from iii_state.engine.workers import Worker
+from iii_state.errors import InvalidRequest, StateError
+
+log = logging.getLogger("iii_state.functions")
+
+Request = TypeVar("Request")
+
+DEFAULT_NAMESPACE = "default"
+
+
+class WorkerFunction(msgspec.Struct):
+    """A function that a worker runs. Formats and metadata are JSON texts, for discovery."""
+
+    id: str
+    namespace: str
+    worker: Worker
+    new_id: Callable[[], str]
+    description: str | None = None
+    request_format: bytes | None = None
+    response_format: bytes | None = None
+    metadata: bytes | None = None
+    http: bool = False
+
+    def run(self, call: Call) -> None:
+        """Send the call to the worker, under the caller's id, or a new one for a void call."""
+        if self.http:
+            call.fail(
+                Failure(
+                    "function_not_invokable",
+                    f"{self.id} is an HTTP function; this host does not make HTTP calls. Register "
+                    f"it with a handler instead",
+                )
+            )
+            return
+        self.worker.execute(call, call.invocation_id or self.new_id())
+
+
+class Builtin(Generic[Request]):
+    """A function that the engine answers itself, in every namespace.
+
+    `run` decodes the data to `request` and hands it to `handler`, which answers the call, now or
+    later, or raises a `StateError`.
+    """
+
+    namespace = DEFAULT_NAMESPACE
+
+    def __init__(
+        self,
+        function_id: str,
+        description: str,
+        request: type[Request],
+        handler: Callable[[Call, Request], None],
+        *,
+        owner: str,
+        request_schema: dict[str, Any] | None = None,
+        response_schema: dict[str, Any] | None = None,
+    ) -> None:
+        self.id = function_id
+        self.description = description
+        self.owner = owner
+        self.request_schema = request_schema
+        self.response_schema = response_schema
+        self._decode = msgspec.json.Decoder(request).decode
+        self._handler = handler
+
+    def run(self, call: Call) -> None:
+        """Answer the call."""
+        try:
+            try:
+                request = self._decode(call.data)
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise InvalidRequest(f"Invalid request for {self.id}: {error}") from error
+            self._handler(call, request)
+        except StateError as error:
+            if call.invocation_id is None:
+                log.warning("void call of %s failed: %s", self.id, error.message)
+            call.fail_with(error)
+
+
+class FunctionTable:
+    """All functions, by namespace and id. A built-in id is taken in every namespace."""
+
+    def __init__(self) -> None:
+        self.builtins: dict[str, Builtin[Any]] = {}
+        self._of_workers: dict[tuple[str, str], WorkerFunction] = {}
+        self._namespaces: dict[str, set[str]] = {}
+
+    def add_builtin(self, function: Builtin[Any]) -> None:
+        """Add a function of the engine's own."""
+        self.builtins[function.id] = function
+
+    def find(self, namespace: str, function_id: str) -> Builtin[Any] | WorkerFunction | None:
+        """The function with this id in this namespace."""
+        builtin = self.builtins.get(function_id)
+        return builtin if builtin is not None else self._of_workers.get((namespace, function_id))
+
+    def register(self, function: WorkerFunction) -> Worker | None:
+        """Add or replace a worker's function.
+
+        Returns the worker that has the id already, if another one does; then nothing is changed.
+        """
+        place = (function.namespace, function.id)
+        present = self._of_workers.get(place)
+        if present is not None and present.worker is not function.worker:
+            return present.worker
+        self._of_workers[place] = function
+        self._namespaces.setdefault(function.id, set()).add(function.namespace)
+        function.worker.functions[function.id] = function
+        return None
+
+    def unregister(self, worker: Worker, function_id: str) -> None:
+        """Remove a function of this worker; others' are left alone."""
+        function = worker.functions.pop(function_id, None)
+        if function is None:
+            return
+        del self._of_workers[(function.namespace, function_id)]
+        namespaces = self._namespaces[function_id]
+        namespaces.discard(function.namespace)
+        if not namespaces:
+            del self._namespaces[function_id]
+
+    def namespaces_of(self, function_id: str) -> list[str]:
+        """The namespaces in which workers have this id, sorted."""
+        return sorted(self._namespaces.get(function_id, ()))
+
+    def of_workers(self) -> Iterator[WorkerFunction]:
+        """Every function that a worker runs."""
+        return iter(self._of_workers.values())
+
+    def missing(self, namespace: str, function_id: str) -> Failure:
+        """The failure of a call to a function that is not there."""
+        message = f"Function '{function_id}' not found in namespace '{namespace}'"
+        elsewhere = self.namespaces_of(function_id)
+        if elsewhere:
+            message += f"; it is registered in: {', '.join(elsewhere)}"
+        return Failure("function_not_found", message)

@@ -1,0 +1,165 @@
+"""What the host sends, as JSON text.
+
+JSON values that pass through are spliced in as they are. Optional members are left out, never sent
+as `null`.
+
+Source: docs/protocol.md, frame catalogue.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from iii_state.core.values import encode_text
+
+_encode = msgspec.json.encode
+
+
+def worker_registered(worker_id: str, reattach_token: str) -> bytes:
+    """The first message on every worker connection."""
+    return _encode(
+        {"type": "workerregistered", "worker_id": worker_id, "reattach_token": reattach_token}
+    )
+
+
+def invocation_result(
+    invocation_id: str,
+    function_id: str,
+    result: bytes | None,
+    traceparent: str | None = None,
+    baggage: str | None = None,
+) -> bytes:
+    """The answer to a call; without a `result` member when there is none."""
+    head = (
+        b'{"type":"invocationresult","invocation_id":%b,"function_id":%b'
+        % (encode_text(invocation_id), encode_text(function_id))
+    )
+    tail = _trace(traceparent, baggage)
+    if result is None:
+        return head + tail + b"}"
+    return b'%b,"result":%b%b}' % (head, result, tail)
+
+
+def invocation_failure(
+    invocation_id: str,
+    function_id: str,
+    code: str,
+    message: str,
+    stacktrace: str | None = None,
+    details: dict[str, object] | None = None,
+    traceparent: str | None = None,
+    baggage: str | None = None,
+) -> bytes:
+    """The answer to a call that failed. `code` and `message` are always strings."""
+    error: dict[str, object] = {"code": code, "message": message}
+    if stacktrace is not None:
+        error["stacktrace"] = stacktrace
+    if details:
+        error["details"] = details
+    return b'{"type":"invocationresult","invocation_id":%b,"function_id":%b,"error":%b%b}' % (
+        encode_text(invocation_id),
+        encode_text(function_id),
+        _encode(error),
+        _trace(traceparent, baggage),
+    )
+
+
+def invoke_function(
+    invocation_id: str,
+    function_id: str,
+    data: bytes,
+    metadata: bytes | None = None,
+    traceparent: str | None = None,
+    baggage: str | None = None,
+) -> bytes:
+    """A call, for the worker that runs the function."""
+    return b'{"type":"invokefunction","invocation_id":%b,"function_id":%b,"data":%b%b%b}' % (
+        encode_text(invocation_id),
+        encode_text(function_id),
+        data,
+        b"" if metadata is None else b',"metadata":' + metadata,
+        _trace(traceparent, baggage),
+    )
+
+
+def registration_rejected(
+    code: str, namespace: str, function_id: str, owner_worker_id: str
+) -> bytes:
+    """A function that somebody else has already."""
+    return _encode(
+        {
+            "type": "registrationrejected",
+            "code": code,
+            "namespace": namespace,
+            "function_id": function_id,
+            "owner_worker_id": owner_worker_id,
+        }
+    )
+
+
+def trigger_registration_failed(
+    trigger_id: str,
+    trigger_type: str,
+    function_id: str,
+    code: str,
+    message: str,
+    stacktrace: str | None = None,
+) -> bytes:
+    """A binding that was refused. `error` is always an object."""
+    error = {"code": code, "message": message}
+    if stacktrace is not None:
+        error["stacktrace"] = stacktrace
+    return _encode(
+        {
+            "type": "triggerregistrationresult",
+            "id": trigger_id,
+            "trigger_type": trigger_type,
+            "function_id": function_id,
+            "error": error,
+        }
+    )
+
+
+def register_trigger(
+    trigger_id: str,
+    trigger_type: str,
+    function_id: str,
+    config: bytes,
+    metadata: bytes | None = None,
+    namespace: str | None = None,
+    trigger_namespace: str | None = None,
+) -> bytes:
+    """A binding, for the worker that provides its trigger type."""
+    frame: dict[str, object] = {
+        "type": "registertrigger",
+        "id": trigger_id,
+        "trigger_type": trigger_type,
+        "function_id": function_id,
+        "config": msgspec.Raw(config),
+    }
+    if metadata is not None:
+        frame["metadata"] = msgspec.Raw(metadata)
+    if namespace is not None:
+        frame["namespace"] = namespace
+    if trigger_namespace is not None:
+        frame["trigger_namespace"] = trigger_namespace
+    return _encode(frame)
+
+
+def unregister_trigger(trigger_id: str, trigger_type: str) -> bytes:
+    """The end of a binding, for the worker that provides its trigger type."""
+    return _encode({"type": "unregistertrigger", "id": trigger_id, "trigger_type": trigger_type})
+
+
+PONG = b'{"type":"pong"}'
+
+
+def _trace(traceparent: str | None, baggage: str | None) -> bytes:
+    if traceparent is None and baggage is None:
+        return b""
+    parts = b""
+    if traceparent is not None:
+        parts += b',"traceparent":' + encode_text(traceparent)
+    if baggage is not None:
+        parts += b',"baggage":' + encode_text(baggage)
+    return parts
