@@ -7,7 +7,7 @@ Every value is checked, also one that another overrules: a wrong line in a file 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,13 @@ def resolve(*layers: Mapping[str, Given], notices: Sequence[str] = ()) -> Resolv
     values["max_value_bytes"] = values.get("max_value_bytes") or None
     settings = _with_token(Settings(**values), origins)
     _check(settings, origins)
-    return Resolved(settings, origins, tuple(notices))
+    remarks = list(notices)
+    if "sync_interval_ms" in origins and settings.durability != "interval":
+        remarks.append(
+            f"{origins['sync_interval_ms']}: the interval has no effect with durability "
+            f"{settings.durability}"
+        )
+    return Resolved(settings, origins, tuple(remarks))
 
 
 def from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Given], list[str]]:
@@ -83,7 +89,9 @@ def from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Given], list
             continue
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
         if name not in BY_NAME:
-            notices.append(f"environment variable {variable} is no setting{suggestion(name)}")
+            notices.append(
+                f"environment variable {variable} is no setting{suggestion(name, BY_NAME)}"
+            )
         elif name == "port" and value.startswith("tcp://"):
             notices.append(f"environment variable {variable}={value} is no port; passed over")
         else:
@@ -91,9 +99,9 @@ def from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Given], list
     return given, notices
 
 
-def suggestion(name: str) -> str:
-    """A "did you mean" for a name that is no setting, or nothing."""
-    near = get_close_matches(name, BY_NAME, n=1)
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """A "did you mean" for a name that is none of `names`, or nothing."""
+    near = get_close_matches(name, list(names), n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
