@@ -9,7 +9,11 @@ nothing was changed and nothing was lost.
     ├── LimitExceeded           over a named limit
     ├── NotFound                no such function, trigger, worker
     ├── Refused                 not allowed here
+    │   └── Unauthorized        the server wants a token, or another one
     ├── Stopped                 whoever was to answer went away
+    ├── ConnectionFailed        the server cannot be reached, or went away
+    ├── TimedOut                no answer in time; whether it was carried out is not known
+    ├── CallFailed              the function that was called answered with an error
     ├── RevisionCompacted       the change log no longer reaches back that far
     ├── StorageError            the store cannot do it
     │   ├── DiskFull            no room for the write; it is taken again once there is
@@ -67,10 +71,34 @@ class Refused(StateError):
     code = "FORBIDDEN"
 
 
+class Unauthorized(Refused):
+    """The server wants a token, or another one than was sent."""
+
+    code = "UNAUTHORIZED"
+
+
 class Stopped(StateError):
     """Whoever was to answer went away. Whether the call was carried out is not known."""
 
     code = "invocation_stopped"
+
+
+class ConnectionFailed(StateError):
+    """The server cannot be reached, or the connection broke. Details: `url`."""
+
+    code = "CONNECTION_FAILED"
+
+
+class TimedOut(StateError):
+    """No answer in time. Whether the call was carried out is not known."""
+
+    code = "TIMEOUT"
+
+
+class CallFailed(StateError):
+    """The function that was called answered with an error, whose code this carries."""
+
+    code = "invocation_failed"
 
 
 class RevisionCompacted(StateError):
