@@ -110,7 +110,7 @@ class MemoryStore:
         )
 
     async def close(self) -> None:
-        """See `Store.close`. The values stay readable, for whoever still asks."""
+        """See `Store.close`."""
         await self.commit()
 
     def _apply(self, change: Change, before: Entry | None) -> None:
