@@ -1,0 +1,343 @@
+"""A small client of the worker protocol: calls functions, serves a few, binds triggers.
+
+The commands use it, and whatever else in this project has to talk to a host. One `Client` is one
+connection: when that ends, the client has ended, and `ended` says why. Whoever wants to go on makes
+a new one (as `iii-state watch` does), so no state survives that the user did not ask for.
+
+Source: docs/protocol.md, transport, session, invocation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from picows import (
+    WSCloseCode,
+    WSError,
+    WSFrame,
+    WSInvalidStatusError,
+    WSInvalidURL,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    ws_connect,
+)
+
+from iii_state.errors import (
+    CallFailed,
+    ConnectionFailed,
+    InvalidRequest,
+    StateError,
+    TimedOut,
+    Unauthorized,
+)
+from iii_state.wire.frames import Frame, decode_frame
+
+MESSAGE_BYTES_MAX = 1 << 30
+"""The largest message that is taken. A list of a large scope comes as one."""
+
+PING_AFTER_IDLE_S = 20.0
+"""A server that is silent for that long is pinged; silent as long again, it counts as gone."""
+
+UNAUTHORIZED_CLOSE = 4401
+NO_CLOSE_CODE = 1005
+
+Handler = Callable[[bytes], None]
+"""Takes the JSON text of a call's data. What it raises is answered as the call's error."""
+
+log = logging.getLogger("iii_state.client")
+
+
+async def connect(
+    url: str, *, token: str | None = None, name: str = "iii-state", timeout_s: float = 10.0
+) -> Client:
+    """Connect to a host and announce this worker under `name`.
+
+    Raises:
+        ConnectionFailed: nobody answers at `url`, or somebody who is no host.
+        Unauthorized: the host wants a token, or another one.
+        TimedOut: the host did not greet within `timeout_s`.
+    """
+    headers = {"Authorization": f"Bearer {token}"} if token else None
+    client = Client(url)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await _open(client, url, headers)
+            await client._greeted.wait()
+    except TimeoutError as error:
+        client._abort()
+        raise TimedOut(
+            f"{url} did not answer within {timeout_s:g} s", url=url, hint="is it an iii host?"
+        ) from error
+    if client.ended.done():
+        raise client.ended.result()
+    client._announce(name)
+    return client
+
+
+class Client:
+    """One connection to a host. Made by `connect`; used from one event loop."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._transport: WSTransport | None = None
+        self._greeted = asyncio.Event()
+        self._pending: dict[str, asyncio.Future[bytes | None]] = {}
+        self._handlers: dict[str, Handler] = {}
+        self.ended: asyncio.Future[StateError] = asyncio.get_running_loop().create_future()
+        """Done when the connection has ended; the result says why."""
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    async def call(
+        self, function_id: str, data: object, *, timeout_s: float = 30.0
+    ) -> bytes | None:
+        """Call a function; `data` is anything msgspec encodes, `msgspec.Raw` for JSON text.
+
+        Returns the JSON text of the result, None when there is none (which is not `null`).
+
+        Raises:
+            CallFailed: the function answered with an error; `wire_code` is the error's.
+            TimedOut: no answer within `timeout_s`. The call may still be carried out.
+            ConnectionFailed, Unauthorized: the connection ended before the answer.
+        """
+        if self.ended.done():
+            raise self.ended.result()
+        invocation_id = str(uuid.uuid4())
+        future: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._pending[invocation_id] = future
+        try:
+            self._send(
+                type="invokefunction",
+                invocation_id=invocation_id,
+                function_id=function_id,
+                data=data,
+            )
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError as error:
+            raise TimedOut(
+                f"{function_id} was not answered within {timeout_s:g} s; "
+                "whether it was carried out is not known"
+            ) from error
+        finally:
+            del self._pending[invocation_id]
+
+    def register_function(self, function_id: str, handler: Handler, description: str = "") -> None:
+        """Serve a function over this connection. Success is silent, as the protocol has it."""
+        self._handlers[function_id] = handler
+        self._send(type="registerfunction", id=function_id, description=description)
+
+    def register_trigger(
+        self, trigger_id: str, trigger_type: str, function_id: str, config: object
+    ) -> None:
+        """Bind a function to a trigger. A refusal ends the connection; see `ended`."""
+        self._send(
+            type="registertrigger",
+            id=trigger_id,
+            trigger_type=trigger_type,
+            function_id=function_id,
+            config=config,
+        )
+
+    async def close(self) -> None:
+        """Close the connection. Calls that wait fail with `ConnectionFailed`."""
+        if self._transport is not None and not self.ended.done():
+            self._transport.send_close(WSCloseCode.OK)
+            self._transport.disconnect()
+            await self.ended
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.disconnect(False)
+
+    def _announce(self, name: str) -> None:
+        # Without the feature a host keeps results under 1 MiB, which is what old SDKs can take.
+        data = {
+            "runtime": "iii-state",
+            "name": name,
+            "os": platform.system(),
+            "pid": os.getpid(),
+            "features": ["large-messages.v1"],
+        }
+        self._send(
+            type="invokefunction",
+            function_id="engine::workers::register",
+            data=data,
+            action={"type": "void"},
+        )
+
+    def _send(self, **message: Any) -> None:
+        if self._transport is not None:
+            self._transport.send(WSMsgType.TEXT, msgspec.json.encode(message))
+
+    def _opened(self, transport: WSTransport) -> None:
+        self._transport = transport
+
+    def _received(self, text: str) -> None:
+        try:
+            frame = decode_frame(text)
+        except InvalidRequest as error:
+            log.warning("%s sent something that is no message: %s", self._url, error)
+            return
+        match frame.type:
+            case "workerregistered":
+                self._greeted.set()
+            case "invocationresult":
+                self._answered(frame)
+            case "invokefunction":
+                self._called(frame)
+            case "triggerregistrationresult" if frame.error is not None:
+                self._end(CallFailed(frame.error.message, code=frame.error.code))
+                self._abort()
+            case "ping":
+                self._send(type="pong")
+
+    def _answered(self, frame: Frame) -> None:
+        future = self._pending.get(frame.invocation_id or "")
+        if future is None or future.done():
+            return
+        if frame.error is not None:
+            future.set_exception(CallFailed(frame.error.message, code=frame.error.code))
+        else:
+            future.set_result(bytes(frame.result) or None)
+
+    def _called(self, frame: Frame) -> None:
+        handler = self._handlers.get(frame.function_id or "")
+        answer: dict[str, Any] = {"result": None}
+        if handler is None:
+            answer = _failure("function_not_found", f"there is no function {frame.function_id}")
+        else:
+            try:
+                handler(bytes(frame.data) or b"null")
+            except StateError as error:
+                answer = _failure(error.wire_code, error.message)
+        if frame.invocation_id is not None:
+            self._send(
+                type="invocationresult",
+                invocation_id=frame.invocation_id,
+                function_id=frame.function_id,
+                **answer,
+            )
+
+    def _end(self, reason: StateError) -> None:
+        if self.ended.done():
+            return
+        self.ended.set_result(reason)
+        self._greeted.set()
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(reason)
+
+
+class _Listener(WSListener):
+    """Puts fragments together and says how the connection ended."""
+
+    def __init__(self, client: Client, url: str) -> None:
+        self._client = client
+        self._url = url
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._client._opened(transport)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.CLOSE:
+            self._closed(frame.get_payload_as_bytes())
+            transport.disconnect()
+        elif frame.msg_type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
+            self._data(transport, frame)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self._client._end(
+            ConnectionFailed(f"the connection to {self._url} was lost", url=self._url)
+        )
+
+    def _data(self, transport: WSTransport, frame: WSFrame) -> None:
+        self._size += frame.payload_size
+        if self._size > MESSAGE_BYTES_MAX:
+            transport.send_close(WSCloseCode.MESSAGE_TOO_BIG)
+            transport.disconnect()
+            return
+        self._parts.append(frame.get_payload_as_bytes())
+        if not frame.fin:
+            return
+        message = b"".join(self._parts)
+        self._parts, self._size = [], 0
+        try:
+            text = message.decode()
+        except UnicodeDecodeError:
+            transport.send_close(WSCloseCode.INVALID_TEXT)
+            transport.disconnect()
+            return
+        self._client._received(text)
+
+    def _closed(self, payload: bytes) -> None:
+        code = int.from_bytes(payload[:2], "big") or NO_CLOSE_CODE
+        reason = payload[2:].decode("utf-8", "replace")
+        if code == UNAUTHORIZED_CLOSE:
+            self._client._end(_unauthorized(self._url, reason))
+            return
+        why = f"{code} {reason}".rstrip()
+        self._client._end(
+            ConnectionFailed(f"{self._url} closed the connection ({why})", url=self._url)
+        )
+
+
+async def _open(client: Client, url: str, headers: dict[str, str] | None) -> None:
+    try:
+        await ws_connect(
+            lambda: _Listener(client, url),
+            url,
+            extra_headers=headers,
+            max_frame_size=MESSAGE_BYTES_MAX,
+            max_redirects=0,
+            websocket_handshake_timeout=None,
+            enable_auto_ping=True,
+            auto_ping_idle_timeout=PING_AFTER_IDLE_S,
+            auto_ping_reply_timeout=PING_AFTER_IDLE_S,
+            use_aiofastnet=False,
+            logger_name=log,
+        )
+    except WSInvalidURL as error:
+        raise ConnectionFailed(
+            f"{url} is no WebSocket address", url=url, hint="it looks like ws://127.0.0.1:49134"
+        ) from error
+    except WSInvalidStatusError as error:
+        status = int(error.response.status) if error.response is not None else 0
+        if status in (401, 403):
+            raise _unauthorized(url, f"HTTP status {status}") from error
+        raise ConnectionFailed(
+            f"{url} is no iii host: it answered with HTTP status {status}", url=url
+        ) from error
+    except (WSError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConnectionFailed(
+            f"cannot connect to {url}: {reason}",
+            url=url,
+            hint="is the server running? `iii-state serve` starts one",
+        ) from error
+
+
+def _unauthorized(url: str, reason: str) -> Unauthorized:
+    return Unauthorized(
+        f"{url} refused the connection: {reason or 'unauthorized'}",
+        url=url,
+        hint="give the server's token with --token-file or III_STATE_TOKEN",
+    )
+
+
+def _failure(code: str, message: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message}}
