@@ -28,6 +28,7 @@ from iii_state.core.commands import (
     Command,
     Delete,
     Get,
+    ListKeys,
     ListScopes,
     ListValues,
     Outcome,
@@ -156,12 +157,17 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(scope=scopes)
     def list(self, scope: str) -> None:
         expected = [entry.value for entry in self.model.scopes.get(scope, {}).values()]
-        self.run(ListValues(scope, UNBOUNDED), lambda o: o.values, expected)
+        self.run(ListValues(scope, UNBOUNDED), lambda o: [*o.values], expected)
+
+    @rule(scope=scopes)
+    def list_keys(self, scope: str) -> None:
+        expected = [encode_text(key) for key in sorted(self.model.scopes.get(scope, {}))]
+        self.run(ListKeys(scope, UNBOUNDED), lambda o: [*o.values], expected)
 
     @rule()
     def list_scopes(self) -> None:
         expected = [encode_text(name) for name in sorted(self.model.scopes)]
-        self.run(ListScopes(), lambda o: o.values, expected)
+        self.run(ListScopes(), lambda o: [*o.values], expected)
 
     @rule()
     def commit(self) -> None:

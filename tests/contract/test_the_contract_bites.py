@@ -21,6 +21,7 @@ from iii_state.core.commands import (
     Command,
     Delete,
     Get,
+    ListKeys,
     ListScopes,
     ListValues,
     Outcome,
@@ -29,6 +30,7 @@ from iii_state.core.commands import (
 )
 from iii_state.core.store import Store, StoreInfo
 from iii_state.core.values import encode_text
+from iii_state.errors import LimitExceeded
 from iii_state.stores.memory import MemoryStore
 from iii_state.testing.clocks import FakeClock
 from iii_state.testing.store_contract import DurableStoreContract, StoreContract, open_rig
@@ -102,11 +104,21 @@ class KeepsDrainedScopes(MemoryStore):
         return outcome
 
 
+class ListsKeysInOrderOfCreation(MemoryStore):
+    def execute(self, command: Command) -> Outcome:
+        outcome = super().execute(command)
+        if isinstance(command, ListKeys):
+            outcome.values = [encode_text(key) for key in self._scopes.get(command.scope, ())]
+        return outcome
+
+
 class SortsScopesByUtf16(MemoryStore):
     def execute(self, command: Command) -> Outcome:
         outcome = super().execute(command)
         if isinstance(command, ListScopes):
-            outcome.values.sort(key=lambda text: str(json.loads(text)).encode("utf-16-be"))
+            outcome.values = sorted(
+                outcome.values, key=lambda text: str(json.loads(text)).encode("utf-16-be")
+            )
         return outcome
 
 
@@ -227,6 +239,15 @@ class LosesWritesOfACommit(MemoryStore):
         return told[-1] if told else None
 
 
+class CountsWhatItRefused(MemoryStore):
+    def execute(self, command: Command) -> Outcome:
+        try:
+            return super().execute(command)
+        except LimitExceeded:
+            super().execute(Delete("refused", "k"))
+            raise
+
+
 class UpdatesFromNothing(MemoryStore):
     def execute(self, command: Command) -> Outcome:
         if isinstance(command, Update):
@@ -302,6 +323,7 @@ PLANTED: list[tuple[type[MemoryStore], str, dict[str, Any]]] = [
     (MovesOverwrittenKeysToTheEnd, "an_overwritten_key_keeps_its_place", {}),
     (IgnoresTheBoundOfAList, "a_list_over_its_bound_is_refused", {}),
     (KeepsDrainedScopes, "a_drained_scope_is_gone_at_once", {}),
+    (ListsKeysInOrderOfCreation, "keys_are_sorted_by_code_point", {}),
     (SortsScopesByUtf16, "scopes_are_sorted_by_code_point", {}),
     (SkipsRevisions, "revisions_grow_by_one_over_all_keys_and_scopes", {}),
     (ForgetsWhatWasBefore, "an_overwrite_reports_what_it_replaced", {}),
@@ -320,6 +342,7 @@ PLANTED: list[tuple[type[MemoryStore], str, dict[str, Any]]] = [
     (LeavesAGapInTheFeed, "a_feed_that_was_trimmed_refuses_and_never_leaves_a_gap", {}),
     (LeavesCallersWaitingWhenItCloses, "closing_settles_what_is_pending", {}),
     (LosesWritesOfACommit, "concurrent_increments_lose_nothing", {}),
+    (CountsWhatItRefused, "an_update_over_its_bound_is_refused_and_takes_no_revision", {}),
     (UpdatesFromNothing, "an_update_starts_from_what_the_key_holds", {}),
     (SettlesBeforeTheCommit, "no_write_is_settled_before_its_commit", {}),
     (SettlesReadsOfWhatIsPending, "no_read_of_a_pending_write_is_settled_before_its_commit", {}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from iii_state.core.changes import Change
-from iii_state.core.commands import Delete, Get, ListScopes, ListValues, Set
+from iii_state.core.commands import Command, Delete, Get, ListScopes, ListValues, Set
 from iii_state.errors import RevisionCompacted
 from iii_state.stores.memory import CHANGE_OVERHEAD_BYTES, MemoryStore
 from iii_state.testing.clocks import FakeClock
@@ -16,7 +16,7 @@ CHANGE_BYTES = len(VALUE) + CHANGE_OVERHEAD_BYTES
 
 def test_every_outcome_is_settled_at_once() -> None:
     store = MemoryStore(FakeClock())
-    commands = [
+    commands: list[Command] = [
         Set("s", "k", b"1"),
         Get("s", "k"),
         ListValues("s", 100),

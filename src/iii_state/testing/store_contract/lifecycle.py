@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from iii_state.core.changes import Origin
-from iii_state.core.commands import Delete, Get, ListScopes, ListValues, Set, Update
+from iii_state.core.commands import Delete, Get, ListKeys, ListScopes, ListValues, Set, Update
+from iii_state.core.operations import AppendOperation
 from iii_state.errors import LimitExceeded
 from iii_state.testing.store_contract.feed import write_until_trimmed
 from iii_state.testing.store_contract.rig import Contract, Rig, json_text
@@ -56,6 +58,38 @@ class ErrorContract(Contract):
 
         details = refusal.value.details
         assert (details["limit"], details["actual"], details["bound"]) == ("bytes_max", 8, 7)
+
+    async def test_a_list_of_keys_over_its_bound_is_refused(self, rig: Rig) -> None:
+        await rig.fill(["aa", "bb"])
+
+        with pytest.raises(LimitExceeded):
+            await rig.run(ListKeys(rig.scope, 3))
+
+    async def test_an_update_over_its_bound_is_refused_and_takes_no_revision(
+        self, rig: Rig
+    ) -> None:
+        await rig.set("k", b'["1234"]')
+        revision = rig.store.revision
+        grow = Update(rig.scope, "k", (AppendOperation(msgspec.Raw(b'"5678"')),), bytes_max=12)
+
+        with pytest.raises(LimitExceeded):
+            await rig.run(grow)
+        after = await rig.set("other", b"1")
+
+        assert after.revision == revision + 1
+        assert await rig.value("k") == b'["1234"]'
+
+    async def test_what_was_executed_around_a_refusal_is_not_touched(self, rig: Rig) -> None:
+        first = rig.store.execute(Set(rig.scope, "a", b'"1234"'))
+        with pytest.raises(LimitExceeded):
+            await rig.run(Update(rig.scope, "a", (), bytes_max=1))
+        second = rig.store.execute(Set(rig.scope, "b", b"2"))
+        await rig.store.commit()
+
+        made = [(await rig.finish(outcome)).change for outcome in (first, second)]
+
+        assert made == rig.feed(0)
+        assert await rig.values() == [b'"1234"', b"2"]
 
     async def test_a_refusal_leaves_the_store_as_it_was(self, rig: Rig) -> None:
         await rig.fill("ab")
@@ -125,7 +159,7 @@ class DurabilityContract(Contract):
 
         assert before == [False, False]
         assert (await rig.finish(reads[0])).entry == await rig.get("k")
-        assert (await rig.finish(reads[1])).values == [b"2"]
+        assert [*(await rig.finish(reads[1])).values] == [b"2"]
 
     async def test_no_read_of_a_pending_delete_is_settled_before_its_commit(self, rig: Rig) -> None:
         await rig.set("k", b"1")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iii_state.core.commands import Delete, ListScopes, ListValues, Set
+from iii_state.core.commands import Delete, ListKeys, ListScopes, ListValues, Set
 from iii_state.testing.store_contract.rig import UNBOUNDED, Contract, Rig, json_text
 
 MANY_KEYS = 10_000
@@ -66,16 +66,17 @@ class ListContract(Contract):
             read,
         )
 
-        assert first.values == [b'"a"', b'"b"', b'"c"']
-        assert second.values == [b"2", b'"c"', b"1"]
-        assert third.values == [b"2", b'"c"', b"1", b"3"]
+        assert [*first.values] == [b'"a"', b'"b"', b'"c"']
+        assert [*second.values] == [b"2", b'"c"', b"1"]
+        assert [*third.values] == [b"2", b'"c"', b"1", b"3"]
 
     async def test_a_list_as_large_as_its_bound_is_answered(self, rig: Rig) -> None:
         await rig.fill(["aa", "bb"])
 
-        (outcome,) = await rig.run(ListValues(rig.scope, len(b'"aa""bb"')))
+        bound = len(b'"aa""bb"')
+        values, keys = await rig.run(ListValues(rig.scope, bound), ListKeys(rig.scope, bound))
 
-        assert outcome.values == [b'"aa"', b'"bb"']
+        assert [*values.values] == [*keys.values] == [b'"aa"', b'"bb"']
 
     async def test_a_scope_of_many_keys_is_listed_whole_and_in_order(self, rig: Rig) -> None:
         keys = [f"{number * 7919 % MANY_KEYS}" for number in range(MANY_KEYS)]
@@ -88,6 +89,31 @@ class ListContract(Contract):
         assert await rig.values() == [json_text(key) for key in expected]
         assert await rig.value(keys[4]) == json_text(keys[4])
         assert await rig.value(keys[2]) is None
+
+    async def test_keys_are_sorted_by_code_point(self, rig: Rig) -> None:
+        keys = ["b", "\uffff", "B", "", "\U00010000", "é", "\0", "ab", "a"]
+        await rig.fill(keys)
+        await rig.fill("b")
+
+        assert await rig.keys() == sorted(keys)
+        assert await rig.keys(f"not {rig.scope}") == []
+
+    async def test_keys_are_those_executed_before_and_nothing_later(self, rig: Rig) -> None:
+        await rig.fill("bc")
+        read = ListKeys(rig.scope, UNBOUNDED)
+
+        first, *_, second, _, third = await rig.run(
+            read,
+            Set(rig.scope, "a", b"1"),
+            Delete(rig.scope, "b"),
+            read,
+            Delete(rig.scope, "c"),
+            read,
+        )
+
+        assert [*first.values] == [b'"b"', b'"c"']
+        assert [*second.values] == [b'"a"', b'"c"']
+        assert [*third.values] == [b'"a"']
 
     async def test_scopes_are_sorted_by_code_point(self, rig: Rig) -> None:
         mine = [rig.scope + end for end in ("", "B", "a", "é", "\uffff", "\U00010000", "\0")]

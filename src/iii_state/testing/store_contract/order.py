@@ -61,7 +61,7 @@ class OrderContract(Contract):
         await rig.set("k", b"2")
         await rig.delete("k")
 
-        assert (write.change, read.entry, listed.values) == seen
+        assert (write.change, read.entry, list(listed.values)) == seen
 
     async def test_a_commit_settles_all_of_many_interleaved_commands(self, rig: Rig) -> None:
         keys = [f"{number % 13}" for number in range(300)]

@@ -19,6 +19,7 @@ from iii_state.core.commands import (
     Command,
     Delete,
     Get,
+    ListKeys,
     ListScopes,
     ListValues,
     Outcome,
@@ -118,7 +119,13 @@ class Rig:
     async def values(self, scope: str | None = None) -> list[bytes]:
         """All values of a scope in the store's order, of the rig's if none is given."""
         command = ListValues(self.scope if scope is None else scope, UNBOUNDED)
-        return (await self.finish(self.store.execute(command))).values
+        return list((await self.finish(self.store.execute(command))).values)
+
+    async def keys(self, scope: str | None = None) -> list[str]:
+        """All keys of a scope in the store's order, of the rig's if none is given."""
+        command = ListKeys(self.scope if scope is None else scope, UNBOUNDED)
+        outcome = await self.finish(self.store.execute(command))
+        return [json.loads(name) for name in outcome.values]
 
     async def scopes(self) -> list[str]:
         """The names of all scopes in the store's order."""
