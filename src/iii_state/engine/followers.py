@@ -1,0 +1,146 @@
+"""A binding that is being served: whose it is, how far it has got, how it fares."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from iii_state.core.bindings import Binding
+from iii_state.core.deliveries import Counters, Deliveries
+from iii_state.engine.invocations import Failure
+
+if TYPE_CHECKING:
+    from iii_state.engine.feed import Cohort
+
+log = logging.getLogger("iii_state.reactions")
+
+LOG_INTERVAL_S = 10.0
+"""A binding whose function keeps failing in one way is logged once in this time."""
+
+Condition = Literal["live", "behind", "full", "detached"]
+"""Told from memory; reading on from the store; taking no more for now; its worker is away."""
+
+
+class LastError(msgspec.Struct, frozen=True):
+    """The latest failure of a binding's function or condition, and the event it was about."""
+
+    code: str
+    message: str
+    revision: int
+
+
+class BindingStatus(msgspec.Struct, frozen=True):
+    """What discovery tells of a binding.
+
+    Everything up to revision `cursor` is done; `lag` is how far the store is ahead of that. `lost`
+    is the latest range of revisions that were no longer kept when the binding came to them.
+    """
+
+    binding: Binding
+    owner: Hashable
+    condition: Condition
+    counters: Counters
+    cursor: int
+    lag: int
+    in_flight: int
+    waiting: int
+    lost: tuple[int, int] | None
+    last_error: LastError | None
+
+
+class Follower:
+    """One binding on the feed.
+
+    `owner` is who bound it, `None` while its worker is away; then nothing is delivered. `cohort`
+    is with whom it reads, None while it reads nothing. `absence` tells one absence from another.
+    """
+
+    __slots__ = (
+        "_errors_unlogged",
+        "_logged_at",
+        "_logged_code",
+        "_warned_of_no_result",
+        "absence",
+        "binding",
+        "cohort",
+        "deliveries",
+        "last_error",
+        "owner",
+        "place",
+    )
+
+    def __init__(
+        self, place: int, binding: Binding, owner: Hashable, deliveries: Deliveries
+    ) -> None:
+        self.place = place
+        self.binding = binding
+        self.owner: Hashable | None = owner
+        self.deliveries = deliveries
+        self.cohort: Cohort | None = None
+        self.absence: object = None
+        self.last_error: LastError | None = None
+        self._warned_of_no_result = False
+        self._logged_code = ""
+        self._logged_at = 0.0
+        self._errors_unlogged = 0
+
+    @property
+    def read_up_to(self) -> int:
+        """The revision up to which it has seen everything, matching or not."""
+        position = self.deliveries.position
+        return position if self.cohort is None else max(position, self.cohort.position)
+
+    def note_failure(self, failure: Failure, revision: int, now_s: float) -> None:
+        """Keep a failure for the status, and log it unless just that was logged a moment ago."""
+        self.last_error = LastError(failure.code, failure.message, revision)
+        recent = now_s - self._logged_at < LOG_INTERVAL_S
+        if recent and failure.code == self._logged_code:
+            self._errors_unlogged += 1
+            return
+        log.warning(
+            "binding %s: %s failed on revision %d: %s: %s (%d failures since the last such line)",
+            self.binding.id,
+            self.binding.function_id,
+            revision,
+            failure.code,
+            failure.message,
+            self._errors_unlogged,
+        )
+        self._logged_code, self._logged_at, self._errors_unlogged = failure.code, now_s, 0
+
+    def warn_of_no_result(self) -> None:
+        """Say, once, that the condition gives no answer."""
+        if self._warned_of_no_result:
+            return
+        self._warned_of_no_result = True
+        log.warning(
+            "binding %s: the condition %s returns nothing, which counts as yes; let it return "
+            "true or false",
+            self.binding.id,
+            self.binding.config.condition_function_id,
+        )
+
+    def status(self, head: int, floor: int, is_live: bool) -> BindingStatus:
+        """How it fares, at revision `head`; up to `floor` nobody reads any more."""
+        deliveries = self.deliveries
+        cursor = min(deliveries.cursor(max(self.read_up_to, floor)), head)
+        condition: Condition = "full"
+        if self.owner is None:
+            condition = "detached"
+        elif self.cohort is not None:
+            condition = "live" if is_live else "behind"
+        return BindingStatus(
+            binding=self.binding,
+            owner=self.owner,
+            condition=condition,
+            counters=msgspec.structs.replace(deliveries.counters),
+            cursor=cursor,
+            lag=head - cursor,
+            in_flight=deliveries.in_flight,
+            waiting=deliveries.waiting,
+            lost=deliveries.last_lost,
+            last_error=self.last_error,
+        )
