@@ -19,15 +19,19 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 class Call(msgspec.Struct):
     """What is asked of a function. Answered, or failed, exactly once.
 
-    `data` and `metadata` are JSON texts. `invocation_id` is None for a void call.
+    `function_text` is the function's id as JSON text; `data` and `metadata` are JSON texts.
+    `invocation_id` is None for a void call.
     """
 
-    function_id: str
+    function_text: bytes
     data: bytes
     invocation_id: str | None = None
     metadata: bytes | None = None
-    traceparent: str | None = None
-    baggage: str | None = None
+
+    @property
+    def function_id(self) -> str:
+        """The id of the function that is called."""
+        return msgspec.json.decode(self.function_text, type=str)
 
     @property
     def origin(self) -> Origin:
@@ -55,25 +59,17 @@ class Call(msgspec.Struct):
         """The data as the executing worker gets it."""
         return self.data
 
-    def trace_for_worker(self) -> tuple[str | None, str | None]:
-        """`traceparent` and `baggage` as the executing worker gets them.
-
-        Source: docs/protocol.md, trace fields.
-        """
-        if self.traceparent is None and self.baggage is None:
-            return None, None
-        item = f"iii.function.id={self.function_id}"
-        baggage = f"{self.baggage},{item}" if self.baggage else item
-        parent = self.traceparent
-        if parent is not None and not _TRACEPARENT.fullmatch(parent):
-            parent = None
-        return parent, baggage
+    def trace_for_worker(self) -> bytes:
+        """The trace members as the executing worker gets them."""
+        return b""
 
 
 class WorkerCall(Call):
     """A call made by a worker."""
 
     worker: Worker = None  # type: ignore[assignment]  # always given
+    traceparent: str | None = None
+    baggage: str | None = None
 
     @property
     def origin(self) -> Origin:
@@ -87,7 +83,8 @@ class WorkerCall(Call):
 
     def answer(self, result: bytes | None) -> None:
         """See `Call.answer`. A result too large for the caller's client becomes an error."""
-        if self.invocation_id is None:
+        invocation_id = self.invocation_id
+        if invocation_id is None:
             return
         worker = self.worker
         if result is not None and len(result) > worker.message_bytes_max:
@@ -101,25 +98,21 @@ class WorkerCall(Call):
             )
             return
         worker.peer.send(
-            messages.invocation_result(
-                self.invocation_id, self.function_id, result, self.traceparent, self.baggage
-            )
+            messages.invocation_result(invocation_id, self.function_text, result, self._trace())
         )
 
     def fail(self, failure: Failure, details: dict[str, object] | None = None) -> None:
         """See `Call.fail`."""
         if self.invocation_id is None:
             return
+        error: dict[str, object] = {"code": failure.code, "message": failure.message}
+        if failure.stacktrace is not None:
+            error["stacktrace"] = failure.stacktrace
+        if details:
+            error["details"] = details
         self.worker.peer.send(
             messages.invocation_failure(
-                self.invocation_id,
-                self.function_id,
-                failure.code,
-                failure.message,
-                failure.stacktrace,
-                details,
-                self.traceparent,
-                self.baggage,
+                self.invocation_id, self.function_text, error, self._trace()
             )
         )
 
@@ -138,6 +131,24 @@ class WorkerCall(Call):
         inside = data[1:-1].strip()
         member = b'"_caller_worker_id":' + encode_text(self.worker.id)
         return b"{%b,%b}" % (inside, member) if inside else b"{%b}" % member
+
+    def trace_for_worker(self) -> bytes:
+        """The trace members, with the function's id added to the baggage.
+
+        Source: docs/protocol.md, trace fields.
+        """
+        if self.traceparent is None and self.baggage is None:
+            return b""
+        item = f"iii.function.id={self.function_id}"
+        parent = self.traceparent
+        if parent is not None and not _TRACEPARENT.fullmatch(parent):
+            parent = None
+        return messages.trace_members(parent, f"{self.baggage},{item}" if self.baggage else item)
+
+    def _trace(self) -> bytes:
+        if self.traceparent is None and self.baggage is None:
+            return b""
+        return messages.trace_members(self.traceparent, self.baggage)
 
 
 class EngineCall(Call):

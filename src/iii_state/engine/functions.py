@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from iii_state.core.values import encode_text
 from iii_state.engine.calls import Call
 from iii_state.engine.invocations import Failure
 from iii_state.engine.workers import Worker
@@ -32,6 +33,10 @@ class WorkerFunction(msgspec.Struct):
     response_format: bytes | None = None
     metadata: bytes | None = None
     http: bool = False
+    text: bytes = b""
+
+    def __post_init__(self) -> None:
+        self.text = encode_text(self.id)
 
     def run(self, call: Call) -> None:
         """Send the call to the worker, under the caller's id, or a new one for a void call."""
@@ -68,6 +73,7 @@ class Builtin(Generic[Request]):
         response_schema: dict[str, Any] | None = None,
     ) -> None:
         self.id = function_id
+        self.text = encode_text(function_id)
         self.description = description
         self.owner = owner
         self.request_schema = request_schema

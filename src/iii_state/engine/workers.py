@@ -84,10 +84,9 @@ class Worker:
             )
             return
         self.executing[invocation_id] = call
-        traceparent, baggage = call.trace_for_worker()
         self.peer.send(
             messages.invoke_function(
-                invocation_id, call.function_id, data, call.metadata, traceparent, baggage
+                invocation_id, call.function_text, data, call.metadata, call.trace_for_worker()
             )
         )
 

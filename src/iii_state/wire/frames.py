@@ -1,9 +1,8 @@
-"""Text from a worker to a `Frame`.
+"""Text from a worker to a `Frame`, or to a `Registration`.
 
-One flat struct serves every message type: members that a type does not use are left at their
-defaults. JSON values that only pass through (`data`, `result`, `config`, ...) stay raw text. A
-member that is `null` counts as absent, except `data`, `result` and `metadata`, whose `null` is
-a value.
+One flat struct serves all calls and results, another all registrations: members that a type does
+not use are left at their defaults. JSON values that only pass through (`data`, `result`, `config`,
+...) stay raw text. A member that is `null` counts as absent, except `data`.
 
 Source: docs/protocol.md, frame catalogue.
 """
@@ -14,8 +13,6 @@ import re
 
 import msgspec
 from msgspec import Raw
-
-from iii_state.errors import InvalidRequest
 
 ABSENT = Raw()
 """A raw member that was not sent."""
@@ -37,7 +34,7 @@ class FailureBody(msgspec.Struct, frozen=True, gc=False):
 
 
 class Frame(msgspec.Struct, gc=False):
-    """Any message that a worker sends."""
+    """Any message, as far as calls and results need it."""
 
     type: str
     invocation_id: str | None = None
@@ -50,46 +47,46 @@ class Frame(msgspec.Struct, gc=False):
     baggage: str | None = None
     result: Raw = ABSENT
     error: FailureBody | None = None
+
+
+class Registration(msgspec.Struct, gc=False):
+    """A message that registers or unregisters something, or reattaches."""
+
+    type: str
     id: str | None = None
-    trigger_type: str | None = None
-    trigger_namespace: str | None = None
-    config: Raw = ABSENT
+    function_id: str | None = None
+    namespace: str | None = None
+    metadata: Raw = ABSENT
     description: str | None = None
     request_format: Raw = ABSENT
     response_format: Raw = ABSENT
     invocation: Raw = ABSENT
+    trigger_type: str | None = None
+    trigger_namespace: str | None = None
+    config: Raw = ABSENT
     trigger_request_format: Raw = ABSENT
     call_request_format: Raw = ABSENT
+    error: FailureBody | None = None
     previous_worker_id: str | None = None
     reattach_token: str | None = None
 
 
-_decoder = msgspec.json.Decoder(Frame)
+decode_frame = msgspec.json.Decoder(Frame).decode
+"""Decodes one message; raises what `UNDECODABLE` lists."""
 
+decode_registration = msgspec.json.Decoder(Registration).decode
+"""Decodes one message whose type is about registrations; raises what `UNDECODABLE` lists."""
 
-def decode_frame(text: str) -> Frame:
-    """Decode one message.
-
-    Raises:
-        InvalidRequest: not JSON, not an object, or a member has the wrong type. The detail
-            `invocation_id` is set when it can still be read, so that the caller can be answered.
-    """
-    try:
-        return _decoder.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        reason = "it nests too deep" if isinstance(error, RecursionError) else str(error)
-        raise InvalidRequest(
-            f"The frame does not decode: {reason}. It was dropped; nothing changed.",
-            invocation_id=_invocation_id_of(text),
-        ) from error
+UNDECODABLE = (msgspec.DecodeError, RecursionError)
+"""Not JSON, not an object, a member of the wrong type; or nested too deep."""
 
 
 _INVOCATION_ID = re.compile(r'"invocation_id"\s*:\s*"([0-9A-Za-z-]{1,64})"')
 _INVOKE = re.compile(r'"type"\s*:\s*"invokefunction"')
 
 
-def _invocation_id_of(text: str) -> str | None:
-    """The id of a call whose frame is broken, if it stands where it is easily found."""
+def invocation_id_of(text: str) -> str | None:
+    """The id of a call whose frame does not decode, if it stands where it is easily found."""
     edges = text[:4096] + text[-4096:]
     if not _INVOKE.search(edges):
         return None

@@ -5,14 +5,20 @@ Source: RFC 6455 section 5.2.
 
 from __future__ import annotations
 
+from struct import Struct
+
 TEXT = 0x81
 BINARY = 0x82
+
+_short = Struct(">BB").pack
+_medium = Struct(">BBH").pack
+_long = Struct(">BBQ").pack
 
 
 def frame_header(opcode: int, length: int) -> bytes:
     """The header of a final frame with `length` bytes of payload."""
     if length < 126:
-        return bytes((opcode, length))
+        return _short(opcode, length)
     if length < 65536:
-        return bytes((opcode, 126, length >> 8, length & 0xFF))
-    return bytes((opcode, 127)) + length.to_bytes(8, "big")
+        return _medium(opcode, 126, length)
+    return _long(opcode, 127, length)

@@ -23,62 +23,62 @@ def worker_registered(worker_id: str, reattach_token: str) -> bytes:
 
 
 def invocation_result(
-    invocation_id: str,
-    function_id: str,
-    result: bytes | None,
-    traceparent: str | None = None,
-    baggage: str | None = None,
+    invocation_id: str, function_text: bytes, result: bytes | None, trace: bytes = b""
 ) -> bytes:
-    """The answer to a call; without a `result` member when there is none."""
-    head = (
-        b'{"type":"invocationresult","invocation_id":%b,"function_id":%b'
-        % (encode_text(invocation_id), encode_text(function_id))
+    """The answer to a call; without a `result` member when there is none.
+
+    `function_text` is the function's id as JSON text, `trace` what `trace_members` makes.
+    """
+    return b"".join(
+        (
+            b'{"type":"invocationresult","invocation_id":',
+            encode_text(invocation_id),
+            b',"function_id":',
+            function_text,
+            b"" if result is None else b',"result":',
+            result or b"",
+            trace,
+            b"}",
+        )
     )
-    tail = _trace(traceparent, baggage)
-    if result is None:
-        return head + tail + b"}"
-    return b'%b,"result":%b%b}' % (head, result, tail)
 
 
 def invocation_failure(
     invocation_id: str,
-    function_id: str,
-    code: str,
-    message: str,
-    stacktrace: str | None = None,
-    details: dict[str, object] | None = None,
-    traceparent: str | None = None,
-    baggage: str | None = None,
+    function_text: bytes,
+    error: dict[str, object],
+    trace: bytes = b"",
 ) -> bytes:
-    """The answer to a call that failed. `code` and `message` are always strings."""
-    error: dict[str, object] = {"code": code, "message": message}
-    if stacktrace is not None:
-        error["stacktrace"] = stacktrace
-    if details:
-        error["details"] = details
+    """The answer to a call that failed. `error` has the strings `code` and `message`, at least."""
     return b'{"type":"invocationresult","invocation_id":%b,"function_id":%b,"error":%b%b}' % (
         encode_text(invocation_id),
-        encode_text(function_id),
+        function_text,
         _encode(error),
-        _trace(traceparent, baggage),
+        trace,
     )
 
 
 def invoke_function(
     invocation_id: str,
-    function_id: str,
+    function_text: bytes,
     data: bytes,
     metadata: bytes | None = None,
-    traceparent: str | None = None,
-    baggage: str | None = None,
+    trace: bytes = b"",
 ) -> bytes:
     """A call, for the worker that runs the function."""
-    return b'{"type":"invokefunction","invocation_id":%b,"function_id":%b,"data":%b%b%b}' % (
-        encode_text(invocation_id),
-        encode_text(function_id),
-        data,
-        b"" if metadata is None else b',"metadata":' + metadata,
-        _trace(traceparent, baggage),
+    return b"".join(
+        (
+            b'{"type":"invokefunction","invocation_id":',
+            encode_text(invocation_id),
+            b',"function_id":',
+            function_text,
+            b',"data":',
+            data,
+            b"" if metadata is None else b',"metadata":',
+            metadata or b"",
+            trace,
+            b"}",
+        )
     )
 
 
@@ -98,6 +98,7 @@ def registration_rejected(
 
 
 def trigger_registration_failed(
+    *,
     trigger_id: str,
     trigger_type: str,
     function_id: str,
@@ -121,6 +122,7 @@ def trigger_registration_failed(
 
 
 def register_trigger(
+    *,
     trigger_id: str,
     trigger_type: str,
     function_id: str,
@@ -154,9 +156,8 @@ def unregister_trigger(trigger_id: str, trigger_type: str) -> bytes:
 PONG = b'{"type":"pong"}'
 
 
-def _trace(traceparent: str | None, baggage: str | None) -> bytes:
-    if traceparent is None and baggage is None:
-        return b""
+def trace_members(traceparent: str | None, baggage: str | None) -> bytes:
+    """The trace members of a message, ready to be spliced behind another member."""
     parts = b""
     if traceparent is not None:
         parts += b',"traceparent":' + encode_text(traceparent)

@@ -1,0 +1,240 @@
+"""The engine: workers come and go, and what each of their messages does.
+
+Text goes in through `receive`, in the order in which a connection sent it; what the engine sends
+leaves through the worker's `Peer`. One handler per message type, in the table at the end of
+`Engine.__init__`; a new type is a handler and a row there.
+
+Source: docs/protocol.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+
+import msgspec
+
+from iii_state.core.store import Store
+from iii_state.core.values import encode_text
+from iii_state.engine.calls import EngineCall, WorkerCall
+from iii_state.engine.commits import Commits
+from iii_state.engine.functions import DEFAULT_NAMESPACE, FunctionTable
+from iii_state.engine.invocations import Failure, Reply
+from iii_state.engine.registrations import Registrations
+from iii_state.engine.state import StateFunctions, StateLimits
+from iii_state.engine.workers import Peer, Worker
+from iii_state.wire import messages
+from iii_state.wire.frames import (
+    UNDECODABLE,
+    Frame,
+    Registration,
+    decode_frame,
+    decode_registration,
+    invocation_id_of,
+    sent,
+)
+
+log = logging.getLogger("iii_state.engine")
+
+
+class EngineLimits(msgspec.Struct, frozen=True):
+    """The bounds that the engine keeps; see `iii_state.settings` for their meaning."""
+
+    state: StateLimits
+    in_flight_max: int
+    gather_us: int
+    namespace_grace_s: float
+    resume_window_s: float
+    triggers_enabled: bool = True
+
+
+class Engine:
+    """Everything that is connected, and everything that can be called."""
+
+    def __init__(
+        self,
+        store: Store,
+        limits: EngineLimits,
+        clock_ms: Callable[[], int],
+        new_id: Callable[[], str],
+    ) -> None:
+        self.store = store
+        self.limits = limits
+        self.functions = FunctionTable()
+        self.workers: dict[str, Worker] = {}
+        self._clock_ms = clock_ms
+        self.new_id = new_id
+        self.registrations = Registrations(self)
+        self.commits = Commits(
+            store,
+            lambda changes: None,
+            gather_us=limits.gather_us,
+            in_flight_max=limits.in_flight_max,
+        )
+        for function in StateFunctions(store, self.commits, limits.state).functions():
+            self.functions.add_builtin(function)
+        self._handlers: dict[str, Callable[[Worker, Frame], None]] = {
+            "invokefunction": self._on_invoke,
+            "invocationresult": self._on_result,
+            "ping": self._on_ping,
+            "pong": self._ignore,
+            "registerservice": self._ignore,
+        }
+        self._registration_handlers: dict[str, Callable[[Worker, Registration], None]] = {
+            "reattach": self._on_reattach,
+            **self.registrations.handlers(),
+        }
+
+    def start(self) -> None:
+        """Begin to serve. Needs a running event loop."""
+        self.commits.start()
+
+    async def stop(self) -> None:
+        """Commit and answer what is waiting. Connections stay; the host closes them."""
+        await self.commits.stop()
+
+    def connect(self, peer: Peer, address: str) -> Worker:
+        """Take a new worker connection and greet it."""
+        worker = Worker(self.new_id(), secrets.token_hex(16), peer, address, self._clock_ms())
+        self.workers[worker.id] = worker
+        peer.send(messages.worker_registered(worker.id, worker.reattach_token))
+        self.registrations.begin(worker)
+        return worker
+
+    def receive(self, worker: Worker, text: str) -> None:
+        """Take one message of a worker. Never raises for what it says."""
+        try:
+            frame = decode_frame(text)
+            handler = self._handlers.get(frame.type)
+            if handler is not None:
+                handler(worker, frame)
+            elif frame.type in self._registration_handlers:
+                registration = decode_registration(text)
+                self._registration_handlers[frame.type](worker, registration)
+            else:
+                log.info("worker %s sent a message of unknown type %.64r", worker.label, frame.type)
+        except UNDECODABLE as error:
+            self._on_undecodable(worker, text, error)
+
+    def disconnect(self, worker: Worker) -> None:
+        """Forget a worker whose connection has ended: all it ran, bound and provided."""
+        if not worker.connected:
+            return
+        worker.connected = False
+        self.registrations.end(worker)
+        worker.stop_executing()
+        del self.workers[worker.id]
+
+    def invoke(
+        self,
+        namespace: str,
+        function_id: str,
+        data: bytes,
+        reply: Reply,
+        *,
+        metadata: bytes | None = None,
+    ) -> None:
+        """See `Invoker.invoke`."""
+        function = self.functions.find(namespace, function_id)
+        if function is None:
+            reply(None, self.functions.missing(namespace, function_id))
+            return
+        function.run(EngineCall(function.text, data, self.new_id(), metadata, reply))
+
+    def _on_invoke(self, worker: Worker, frame: Frame) -> None:
+        function_id, action = frame.function_id, frame.action
+        if function_id is None:
+            log.info("worker %s sent a call without function_id; dropped", worker.label)
+            return
+        function = self.functions.find(frame.namespace or DEFAULT_NAMESPACE, function_id)
+        call = WorkerCall(
+            function.text if function is not None else encode_text(function_id),
+            bytes(frame.data) or b"null",
+            frame.invocation_id,
+            bytes(frame.metadata) or None,
+            worker,
+            frame.traceparent,
+            frame.baggage,
+        )
+        if action is not None:
+            if action.type != "void":
+                self._refuse_action(call, action.type)
+                return
+            call.invocation_id = None
+        if frame.namespace is not None and not frame.namespace.strip():
+            call.fail(Failure("INVALID_NAMESPACE", "The namespace of a call cannot be blank"))
+        elif function is None:
+            call.fail(self.functions.missing(frame.namespace or DEFAULT_NAMESPACE, function_id))
+        else:
+            function.run(call)
+
+    @staticmethod
+    def _refuse_action(call: WorkerCall, action: str) -> None:
+        if action == "enqueue":
+            call.fail(
+                Failure(
+                    "enqueue_error",
+                    "This host has no queues: function 'engine::queue::enqueue' not found. Call "
+                    "the function directly, or bind a state trigger",
+                )
+            )
+        else:
+            call.fail(Failure("deserialization_error", f"Unknown action type {action!r}"))
+
+    def _on_result(self, worker: Worker, frame: Frame) -> None:
+        if frame.invocation_id is None:
+            log.info("worker %s sent a result without invocation_id; dropped", worker.label)
+            return
+        error = frame.error
+        failure = None
+        if error is not None:
+            failure = Failure(error.code, error.message, error.stacktrace)
+        worker.finish(frame.invocation_id, sent(frame.result), failure)
+
+    def _on_reattach(self, worker: Worker, frame: Registration) -> None:
+        """Retire the half-dead connection that this worker had before, entirely, at once."""
+        previous = self.workers.get(frame.previous_worker_id or "")
+        token = frame.reattach_token
+        if previous is None or previous is worker or token is None:
+            return
+        if not secrets.compare_digest(previous.reattach_token.encode(), token.encode()):
+            log.warning("worker %s sent a reattach token that does not match", worker.label)
+            return
+        previous.peer.abort()
+        self.disconnect(previous)
+
+    def _on_ping(self, worker: Worker, frame: Frame) -> None:
+        worker.peer.send(messages.PONG)
+
+    def _ignore(self, worker: Worker, frame: Frame) -> None:
+        pass
+
+    def _on_undecodable(self, worker: Worker, text: str, error: Exception) -> None:
+        if not text.strip():
+            return
+        reason = "it nests too deep" if isinstance(error, RecursionError) else str(error)
+        message = f"The message does not decode: {reason}. It was dropped; nothing changed."
+        log.info("worker %s: %s", worker.label, message)
+        invocation_id = invocation_id_of(text)
+        if invocation_id is not None:
+            error_body: dict[str, object] = {"code": "deserialization_error", "message": message}
+            worker.peer.send(messages.invocation_failure(invocation_id, b'""', error_body))
+
+
+def random_ids() -> Callable[[], str]:
+    """Makes unique ids in the form of UUIDs: random per process, then counted.
+
+    A counter behind 64 random bits costs a tenth of a random UUID, and an id is needed for every
+    event that is delivered.
+    """
+    high = secrets.randbits(64) << 64
+    count = 0
+
+    def new_id() -> str:
+        nonlocal count
+        count += 1
+        text = f"{high | count:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    return new_id

@@ -1,0 +1,269 @@
+"""The state functions: a request becomes a command, its outcome a result.
+
+A row in `state_functions` is all there is to a function: its request, the command it makes, the
+JSON text of the outcome. To add one, write the three and its schemas in `state_schemas.py`.
+
+Source: docs/functions.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from iii_state import __version__
+from iii_state.core.commands import (
+    Command,
+    Delete,
+    Get,
+    ListKeys,
+    ListScopes,
+    ListValues,
+    Outcome,
+    Set,
+    Update,
+)
+from iii_state.core.operations import decode_operations
+from iii_state.core.store import Store
+from iii_state.core.values import check_value, compact_size
+from iii_state.engine import state_schemas as schemas
+from iii_state.engine.calls import Call
+from iii_state.engine.commits import Commits, Encode
+from iii_state.engine.functions import Builtin
+from iii_state.engine.workers import MESSAGE_BYTES_SAFE
+from iii_state.errors import InvalidRequest, LimitExceeded
+from iii_state.wire.frames import ABSENT
+
+OWNER = "iii-state"
+"""The worker under which discovery lists the state functions."""
+
+ENVELOPE_BYTES = 512
+"""Kept free in a message for what stands around a result."""
+
+
+class StateLimits(msgspec.Struct, frozen=True):
+    """The bounds of a request. `max_value_bytes` is the original's, measured on compact JSON."""
+
+    value_bytes_max: int
+    nesting_max: int
+    ops_max: int
+    name_bytes_max: int
+    max_value_bytes: int | None = None
+
+
+class KeyRequest(msgspec.Struct):
+    """A request about one key."""
+
+    scope: str
+    key: str
+
+
+class SetRequest(msgspec.Struct):
+    """A request to write one key. `data` is the older name of `value`."""
+
+    scope: str
+    key: str
+    value: Raw = ABSENT
+    data: Raw = ABSENT
+
+
+class UpdateRequest(msgspec.Struct):
+    """A request to apply operations to one key."""
+
+    scope: str
+    key: str
+    ops: Raw
+
+
+class ScopeRequest(msgspec.Struct):
+    """A request about one scope."""
+
+    scope: str
+
+
+class EmptyRequest(msgspec.Struct):
+    """A request that needs nothing."""
+
+
+Request = TypeVar("Request")
+
+
+class StateFunctions:
+    """Makes the built-in functions `state::*` for a store."""
+
+    def __init__(self, store: Store, commits: Commits, limits: StateLimits) -> None:
+        self._store = store
+        self._commits = commits
+        self._limits = limits
+
+    def functions(self) -> list[Builtin[Any]]:
+        """The rows."""
+        row = self._function
+        return [
+            row("set", SetRequest, self._set, _old_and_new),
+            row("get", KeyRequest, self._get, _value),
+            row("delete", KeyRequest, self._delete, _old),
+            row("update", UpdateRequest, self._update, _old_and_new_and_errors),
+            row("list", ScopeRequest, self._list, _array),
+            row("list_groups", EmptyRequest, self._list_groups, _groups),
+            row("list_keys", ScopeRequest, self._list_keys, _keys),
+            self._info_function(),
+        ]
+
+    def _function(
+        self,
+        name: str,
+        request: type[Request],
+        command_of: Callable[[Call, Request], Command],
+        encode: Encode,
+    ) -> Builtin[Request]:
+        submit = self._commits.submit
+
+        def handler(call: Call, request: Request) -> None:
+            submit(call, command_of(call, request), encode)
+
+        return _builtin(name, request, handler)
+
+    def _info_function(self) -> Builtin[EmptyRequest]:
+        def handler(call: Call, request: EmptyRequest) -> None:
+            info = msgspec.to_builtins(self._store.info())
+            call.answer(msgspec.json.encode({"version": __version__, **info}))
+
+        return _builtin("info", EmptyRequest, handler)
+
+    def _set(self, call: Call, request: SetRequest) -> Set:
+        self._check_names(call, request.scope, request.key)
+        value = bytes(request.value)
+        if request.data is not ABSENT:
+            value = _only_one(value, bytes(request.data))
+        if not value:
+            raise InvalidRequest(
+                "Invalid request for state::set: Object missing required field `value`"
+            )
+        self._check_value(value)
+        return Set(request.scope, request.key, value, call.origin)
+
+    def _get(self, call: Call, request: KeyRequest) -> Get:
+        return Get(request.scope, request.key)
+
+    def _delete(self, call: Call, request: KeyRequest) -> Delete:
+        self._check_names(call, request.scope, request.key)
+        return Delete(request.scope, request.key, call.origin)
+
+    def _update(self, call: Call, request: UpdateRequest) -> Update:
+        self._check_names(call, request.scope, request.key)
+        operations = decode_operations(bytes(request.ops), self._limits.ops_max)
+        return Update(
+            request.scope, request.key, operations, call.origin, self._limits.value_bytes_max
+        )
+
+    def _list(self, call: Call, request: ScopeRequest) -> ListValues:
+        return ListValues(request.scope, _room(call))
+
+    def _list_keys(self, call: Call, request: ScopeRequest) -> ListKeys:
+        return ListKeys(request.scope, _room(call))
+
+    def _list_groups(self, call: Call, request: EmptyRequest) -> ListScopes:
+        return ListScopes()
+
+    def _check_names(self, call: Call, scope: str, key: str) -> None:
+        bound = self._limits.name_bytes_max
+        if len(call.data) <= bound:
+            return
+        for what, name in (("scope", scope), ("key", key)):
+            size = len(name.encode())
+            if size > bound:
+                raise LimitExceeded(
+                    f"The {what} has {size} bytes, more than name_bytes_max = {bound}; "
+                    f"nothing changed",
+                    limit="name_bytes_max",
+                    actual=size,
+                    bound=bound,
+                )
+
+    def _check_value(self, value: bytes) -> None:
+        limits = self._limits
+        if len(value) > limits.value_bytes_max:
+            raise _value_too_large("value_bytes_max", len(value), limits.value_bytes_max)
+        check_value(value, limits.nesting_max)
+        if limits.max_value_bytes is not None:
+            size = compact_size(value)
+            if size > limits.max_value_bytes:
+                raise _value_too_large("max_value_bytes", size, limits.max_value_bytes)
+
+
+def _builtin(
+    name: str, request: type[Request], handler: Callable[[Call, Request], None]
+) -> Builtin[Request]:
+    schema = schemas.FUNCTIONS[name]
+    return Builtin(
+        f"state::{name}",
+        schema.description,
+        request,
+        handler,
+        owner=OWNER,
+        request_schema=schema.request,
+        response_schema=schema.response,
+    )
+
+
+def _only_one(value: bytes, alias: bytes) -> bytes:
+    if value:
+        raise InvalidRequest(
+            "Invalid request for state::set: duplicate field `value` (`data` is the same)"
+        )
+    return alias
+
+
+def _value_too_large(limit: str, actual: int, bound: int) -> LimitExceeded:
+    return LimitExceeded(
+        f"The value has {actual} bytes, more than {limit} = {bound}; nothing changed",
+        code="VALUE_TOO_LARGE",
+        limit=limit,
+        actual=actual,
+        bound=bound,
+    )
+
+
+def _room(call: Call) -> int:
+    """How many bytes of values fit into one answer to this caller."""
+    caller = call.caller
+    return (caller.message_bytes_max if caller else MESSAGE_BYTES_SAFE) - ENVELOPE_BYTES
+
+
+def _old_and_new(outcome: Outcome) -> bytes:
+    change = outcome.change
+    assert change is not None
+    assert change.after is not None
+    return b'{"new_value":%b,"old_value":%b}' % (change.after, change.before or b"null")
+
+
+def _old_and_new_and_errors(outcome: Outcome) -> bytes:
+    result = _old_and_new(outcome)
+    if not outcome.errors:
+        return result
+    return b'{"errors":%b,%b' % (msgspec.json.encode(outcome.errors), result[1:])
+
+
+def _value(outcome: Outcome) -> bytes | None:
+    return outcome.entry.value if outcome.entry is not None else None
+
+
+def _old(outcome: Outcome) -> bytes | None:
+    assert outcome.change is not None
+    return outcome.change.before
+
+
+def _array(outcome: Outcome) -> bytes:
+    return b"[%b]" % b",".join(outcome.values)
+
+
+def _groups(outcome: Outcome) -> bytes:
+    return b'{"groups":%b}' % _array(outcome)
+
+
+def _keys(outcome: Outcome) -> bytes:
+    return b'{"keys":%b}' % _array(outcome)

@@ -1,0 +1,198 @@
+"""One WebSocket of a worker: frames to text, text to frames, and what is kept in bounds.
+
+picows parses frames; reassembling fragments, checking UTF-8 and bounding messages and the unsent
+bytes of a slow reader is done here. What is sent during a turn of the event loop leaves in one
+write: `Outbox` gathers it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import cast
+
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+
+from iii_state.engine.engine import Engine
+from iii_state.engine.workers import Worker
+from iii_state.wire.framing import TEXT, frame_header
+
+log = logging.getLogger("iii_state.host")
+
+PROTOCOL_ERROR = 1002
+INVALID_TEXT = 1007
+MESSAGE_TOO_BIG = 1009
+"""Close codes. Source: RFC 6455 section 7.4."""
+
+_DATA = (WSMsgType.TEXT, WSMsgType.BINARY)
+_TELEMETRY = (b"OTLP", b"LOGS", b"MTRC")
+
+
+class Outbox:
+    """Writes what connections have to send, once per turn of the event loop."""
+
+    def __init__(self) -> None:
+        self._due: list[Connection] = []
+        self._loop = asyncio.get_running_loop()
+
+    def add(self, connection: Connection) -> None:
+        """Have a connection's pending messages written at the end of this turn."""
+        if not self._due:
+            self._loop.call_soon(self._write)
+        self._due.append(connection)
+
+    def _write(self) -> None:
+        due, self._due = self._due, []
+        for connection in due:
+            connection.write_pending()
+
+
+class Connection(WSListener):
+    """A worker's connection; the `Peer` that the engine sends through."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        outbox: Outbox,
+        address: str,
+        message_bytes_max: int,
+        outbound_bytes_max: int,
+    ) -> None:
+        super().__init__()
+        self._engine = engine
+        self._outbox = outbox
+        self._address = address
+        self._message_bytes_max = message_bytes_max
+        self._outbound_bytes_max = outbound_bytes_max
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._fragments: list[bytes] = []
+        self._fragments_bytes = 0
+        self._open = False
+        self._transport: WSTransport
+        self._worker: Worker
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The handshake is done."""
+        self._transport = transport
+        self._open = True
+        self._worker = self._engine.connect(self, self._address)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """The connection is gone, however it ended."""
+        self._open = False
+        self._engine.disconnect(self._worker)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """One frame has arrived."""
+        kind = frame.msg_type
+        if not self._open:
+            return
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self.close(PROTOCOL_ERROR, "reserved bits are set")
+        elif kind in _DATA:
+            if self._fragments:
+                self.close(PROTOCOL_ERROR, "a message inside a fragmented message")
+            elif frame.fin:
+                self._receive(frame.get_payload_as_bytes(), kind == WSMsgType.TEXT)
+            else:
+                self._collect(frame, kind == WSMsgType.TEXT)
+        elif kind == WSMsgType.CONTINUATION:
+            self._continue(frame)
+        elif kind == WSMsgType.CLOSE:
+            self._open = False
+            transport.disconnect()
+
+    def send(self, text: bytes) -> None:
+        """See `Peer.send`."""
+        if not self._open:
+            return
+        if not self._pending:
+            self._outbox.add(self)
+        self._pending.append(frame_header(TEXT, len(text)))
+        self._pending.append(text)
+        self._pending_bytes += len(text)
+        if self._pending_bytes > self._outbound_bytes_max:
+            self._cut_off()
+
+    def close(self, code: int, reason: str) -> None:
+        """See `Peer.close`."""
+        if not self._open:
+            return
+        self.write_pending()
+        self._open = False
+        self._transport.send_close(cast(WSCloseCode, code), reason.encode()[:120])
+        self._transport.disconnect()
+
+    def abort(self) -> None:
+        """See `Peer.abort`."""
+        self._open = False
+        self._transport.disconnect(graceful=False)
+
+    def pause_reading(self) -> None:
+        """See `Peer.pause_reading`."""
+        if self._open:
+            self._transport.underlying_transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """See `Peer.resume_reading`."""
+        if self._open:
+            self._transport.underlying_transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        """The peer reads slower than we send; `send` bounds what is kept for it."""
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+
+    def write_pending(self) -> None:
+        """Write what was sent during this turn of the event loop, at once."""
+        pending, self._pending, self._pending_bytes = self._pending, [], 0
+        if not pending or not self._open:
+            return
+        transport = self._transport.underlying_transport
+        transport.write(b"".join(pending))
+        if transport.get_write_buffer_size() > self._outbound_bytes_max:
+            self._cut_off()
+
+    def _cut_off(self) -> None:
+        log.warning(
+            "worker %s does not read: more than outbound_bytes_max = %d bytes wait for it; "
+            "its connection is cut off",
+            self._worker.label,
+            self._outbound_bytes_max,
+        )
+        self._pending.clear()
+        self.abort()
+
+    def _receive(self, payload: bytes, is_text: bool) -> None:
+        try:
+            text = payload.decode()
+        except UnicodeDecodeError:
+            if is_text:
+                self.close(INVALID_TEXT, "a text message is not valid UTF-8")
+            elif not payload.startswith(_TELEMETRY):
+                log.info("worker %s sent a binary message that is no text", self._worker.label)
+            return
+        if is_text or not payload.startswith(_TELEMETRY):
+            self._engine.receive(self._worker, text)
+
+    def _collect(self, frame: WSFrame, is_text: bool) -> None:
+        self._fragments = [b"t" if is_text else b"b", frame.get_payload_as_bytes()]
+        self._fragments_bytes = frame.payload_size
+
+    def _continue(self, frame: WSFrame) -> None:
+        if not self._fragments:
+            self.close(PROTOCOL_ERROR, "a continuation of nothing")
+            return
+        self._fragments.append(frame.get_payload_as_bytes())
+        self._fragments_bytes += frame.payload_size
+        if self._fragments_bytes > self._message_bytes_max:
+            self.close(
+                MESSAGE_TOO_BIG,
+                f"the message is larger than message_bytes_max = {self._message_bytes_max}",
+            )
+        elif frame.fin:
+            kind, *parts = self._fragments
+            self._fragments, self._fragments_bytes = [], 0
+            self._receive(b"".join(parts), kind == b"t")
