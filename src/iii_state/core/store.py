@@ -65,7 +65,8 @@ class Store(Protocol):
     def changes(self, after: int, limit: int, bytes_max: int) -> Sequence[Change]:
         """Durable changes with a revision above `after`, ascending.
 
-        At most `limit`, and no more once their values pass `bytes_max` (but at least one).
+        At most `limit`, and no more once their values, before and after, reach `bytes_max`; but at
+        least one. None when `after` is the newest or beyond it.
 
         Raises:
             RevisionCompacted: `after` is below what is kept.
