@@ -33,12 +33,10 @@ from picows import (
 from iii_state.errors import (
     CallFailed,
     ConnectionFailed,
-    InvalidRequest,
     StateError,
     TimedOut,
     Unauthorized,
 )
-from iii_state.wire.frames import Frame, decode_frame
 
 MESSAGE_BYTES_MAX = 1 << 30
 """The largest message that is taken. A list of a large scope comes as one."""
@@ -53,6 +51,25 @@ Handler = Callable[[bytes], None]
 """Takes the JSON text of a call's data. What it raises is answered as the call's error."""
 
 log = logging.getLogger("iii_state.client")
+
+
+class _Error(msgspec.Struct):
+    code: str = "UNKNOWN"
+    message: str = ""
+
+
+class _Message(msgspec.Struct):
+    """Any message that a host sends. An empty `data` or `result` was not sent."""
+
+    type: str
+    invocation_id: str | None = None
+    function_id: str | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    result: msgspec.Raw = msgspec.Raw()
+    error: _Error | None = None
+
+
+_decode = msgspec.json.Decoder(_Message).decode
 
 
 async def connect(
@@ -185,49 +202,49 @@ class Client:
     def _opened(self, transport: WSTransport) -> None:
         self._transport = transport
 
-    def _received(self, text: str) -> None:
+    def _received(self, text: bytes) -> None:
         try:
-            frame = decode_frame(text)
-        except InvalidRequest as error:
+            message = _decode(text)
+        except (msgspec.DecodeError, RecursionError) as error:
             log.warning("%s sent something that is no message: %s", self._url, error)
             return
-        match frame.type:
+        match message.type:
             case "workerregistered":
                 self._greeted.set()
             case "invocationresult":
-                self._answered(frame)
+                self._answered(message)
             case "invokefunction":
-                self._called(frame)
-            case "triggerregistrationresult" if frame.error is not None:
-                self._end(CallFailed(frame.error.message, code=frame.error.code))
+                self._called(message)
+            case "triggerregistrationresult" if message.error is not None:
+                self._end(CallFailed(message.error.message, code=message.error.code))
                 self._abort()
             case "ping":
                 self._send(type="pong")
 
-    def _answered(self, frame: Frame) -> None:
-        future = self._pending.get(frame.invocation_id or "")
+    def _answered(self, message: _Message) -> None:
+        future = self._pending.get(message.invocation_id or "")
         if future is None or future.done():
             return
-        if frame.error is not None:
-            future.set_exception(CallFailed(frame.error.message, code=frame.error.code))
+        if message.error is not None:
+            future.set_exception(CallFailed(message.error.message, code=message.error.code))
         else:
-            future.set_result(bytes(frame.result) or None)
+            future.set_result(bytes(message.result) or None)
 
-    def _called(self, frame: Frame) -> None:
-        handler = self._handlers.get(frame.function_id or "")
+    def _called(self, message: _Message) -> None:
+        handler = self._handlers.get(message.function_id or "")
         answer: dict[str, Any] = {"result": None}
         if handler is None:
-            answer = _failure("function_not_found", f"there is no function {frame.function_id}")
+            answer = _failure("function_not_found", f"there is no function {message.function_id}")
         else:
             try:
-                handler(bytes(frame.data) or b"null")
+                handler(bytes(message.data) or b"null")
             except StateError as error:
                 answer = _failure(error.wire_code, error.message)
-        if frame.invocation_id is not None:
+        if message.invocation_id is not None:
             self._send(
                 type="invocationresult",
-                invocation_id=frame.invocation_id,
-                function_id=frame.function_id,
+                invocation_id=message.invocation_id,
+                function_id=message.function_id,
                 **answer,
             )
 
@@ -276,13 +293,7 @@ class _Listener(WSListener):
             return
         message = b"".join(self._parts)
         self._parts, self._size = [], 0
-        try:
-            text = message.decode()
-        except UnicodeDecodeError:
-            transport.send_close(WSCloseCode.INVALID_TEXT)
-            transport.disconnect()
-            return
-        self._client._received(text)
+        self._client._received(message)
 
     def _closed(self, payload: bytes) -> None:
         code = int.from_bytes(payload[:2], "big") or NO_CLOSE_CODE
