@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test check fix
+.PHONY: help setup setup-dev run test check fix bench bench-full
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,3 +38,9 @@ check: setup-dev ## formatting, lint, types, import directions
 fix: setup-dev ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: setup-dev ## measure beside Redis and write docs/performance.md (minutes)
+	$(BIN)/python -m benchmarks.bench
+
+bench-full: setup-dev ## the same for the whole grid of loads (three quarters of an hour)
+	$(BIN)/python -m benchmarks.bench --full

@@ -158,7 +158,8 @@ static void prepare(struct request *request, const char *function, const char *r
     int length = asprintf(&request->text, format, ID_PREFIX, data, function);
     request->length = length;
     request->id_at = strstr(request->text, ID_PREFIX) - request->text + strlen(ID_PREFIX);
-    request->key_at = strstr(request->text, "\"key\":\"") - request->text + 7 + strlen(options.prefix);
+    char *key = strstr(request->text, "\"key\":\"") + 7;
+    request->key_at = key + strlen(options.prefix) - request->text;
     char *number = strstr(request->text, "\"n\":1");
     request->number_at = number ? number - request->text + 5 : 0;
     free(data);

@@ -1,0 +1,1 @@
+"""Measures the server beside Redis, in one run; `README.md` explains how."""
