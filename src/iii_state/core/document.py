@@ -111,7 +111,10 @@ class Document:
         """Add to a number; what is missing becomes `amount`."""
         holder = self._holder_of(name)
         old = holder.get(name)
-        holder[name] = amount if old is None else _sum(name, old, amount)
+        total = amount if old is None else _sum(old, amount)
+        if total is None:
+            raise _not_number(name, holder[name], amount)
+        holder[name] = total
 
     def append(self, path: Sequence[str], value: JsonText) -> None:
         """Push onto an array, or add to a string.
@@ -162,10 +165,13 @@ def _opened(holder: Members, name: str) -> Members | None:
     node = holder.get(name)
     if type(node) is dict:
         return node
-    if type(node) is msgspec.Raw and kind_of(node) == "object":
+    if type(node) is not msgspec.Raw:
+        return None
+    try:
         members = holder[name] = _decode(node)
-        return members
-    return None
+    except msgspec.ValidationError:  # not an object; cheaper than to look first
+        return None
+    return members
 
 
 def _entered(holder: Members, name: str) -> Members:
@@ -184,9 +190,12 @@ def _kind(node: Node) -> Kind:
     return "object" if isinstance(node, dict) else "number"
 
 
-def _sum(name: str, old: Node, amount: int) -> int | float:
-    """`old + amount`; integers stay within 64 bits, unsigned only from one that is not negative."""
-    number = read_number(old) if type(old) is msgspec.Raw and kind_of(old) == "number" else old
+def _sum(old: Node, amount: int) -> int | float | None:
+    """`old + amount`; None if `old` is not a number or the sum is out of range.
+
+    Integers stay within 64 bits: signed ones, and from 0 upwards unsigned ones as well.
+    """
+    number = read_number(old) if type(old) is msgspec.Raw else old
     if type(number) is int:
         total = number + amount
         if INT64_MIN <= total <= (UINT64_MAX if number >= 0 else INT64_MAX):
@@ -195,15 +204,7 @@ def _sum(name: str, old: Node, amount: int) -> int | float:
         result = number + float(amount)
         if math.isfinite(result):
             return result
-    else:
-        raise Refusal(
-            "not_number", f"{_quoted(name)} is {_kind(old)}, only a number can be added to"
-        )
-    raise Refusal(
-        "not_number",
-        f"{_quoted(name)} is a number, but not one to which {amount} can be added: the sum does "
-        "not fit",
-    )
+    return None
 
 
 def _append(holder: Members, name: str, value: JsonText, *, bare: bool) -> None:
@@ -233,6 +234,12 @@ def _growing(holder: Members, name: str) -> _Growing:
         assert isinstance(node, msgspec.Raw)
         node = holder[name] = _Growing(kind_of(node), bytes(node))
     return node
+
+
+def _not_number(name: str, old: Node, amount: int) -> Refusal:
+    found = _kind(old)
+    reason = f"adding {amount} leaves the range of numbers" if found == "number" else "cannot add"
+    return Refusal("not_number", f"expected a number at {_quoted(name)}, found {found}: {reason}")
 
 
 def _quoted(name: str) -> str:

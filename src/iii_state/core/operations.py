@@ -4,13 +4,13 @@
 not fit the value is reported and skipped; the others apply. What each does to a value is in
 `core/document.py`; here are the rules that hold whatever the value is.
 
-To add an operation: a struct here, its method in `Document`, a line in `_CARRY_OUT`.
+To add an operation: a struct here, listed in `Operation`, and its method in `Document`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final
+from collections.abc import Sequence
+from typing import Annotated, Final
 
 import msgspec
 
@@ -52,12 +52,22 @@ class SetOperation(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag=
     path: Path
     value: msgspec.Raw = msgspec.Raw(b"null")
 
+    def carry_out(self, document: Document) -> None:
+        """Change `document`, or raise `Refusal` and leave it as it was."""
+        _check_name(self.path)
+        document.set(self.path, self.value)
+
 
 class MergeOperation(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="merge"):
     """Write the members of an object into the object at `path`, one level deep."""
 
     value: msgspec.Raw
     path: DeepPath = None
+
+    def carry_out(self, document: Document) -> None:
+        """See `SetOperation.carry_out`."""
+        path = _checked_path(self.path)
+        document.merge(path, _checked_members(self.value))
 
 
 class IncrementOperation(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="increment"):
@@ -66,12 +76,22 @@ class IncrementOperation(msgspec.Struct, frozen=True, gc=False, tag_field="type"
     path: Path
     by: Amount
 
+    def carry_out(self, document: Document) -> None:
+        """See `SetOperation.carry_out`."""
+        _check_name(self.path)
+        document.add(self.path, self.by)
+
 
 class DecrementOperation(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="decrement"):
     """Subtract an integer from a number."""
 
     path: Path
     by: Amount
+
+    def carry_out(self, document: Document) -> None:
+        """See `SetOperation.carry_out`."""
+        _check_name(self.path)
+        document.add(self.path, -self.by)
 
 
 class AppendOperation(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="append"):
@@ -80,11 +100,20 @@ class AppendOperation(msgspec.Struct, frozen=True, gc=False, tag_field="type", t
     value: msgspec.Raw
     path: DeepPath = None
 
+    def carry_out(self, document: Document) -> None:
+        """See `SetOperation.carry_out`."""
+        document.append(_checked_path(self.path), self.value)
+
 
 class RemoveOperation(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="remove"):
     """Remove one first-level member, or with path `""` set the whole value to null."""
 
     path: Path
+
+    def carry_out(self, document: Document) -> None:
+        """See `SetOperation.carry_out`."""
+        _check_name(self.path)
+        document.remove(self.path)
 
 
 Operation = (
@@ -195,50 +224,11 @@ def apply_operations(
     errors: tuple[OperationError, ...] = ()
     for index, operation in enumerate(operations):
         try:
-            _CARRY_OUT[type(operation)](document, operation)
+            operation.carry_out(document)
         except Refusal as refusal:
             code = f"{operation.__struct_config__.tag}.{refusal.reason}"
             errors += (OperationError(index, code, refusal.message),)
     return document.encode(), errors
-
-
-def _set(document: Document, operation: SetOperation) -> None:
-    _check_name(operation.path)
-    document.set(operation.path, operation.value)
-
-
-def _remove(document: Document, operation: RemoveOperation) -> None:
-    _check_name(operation.path)
-    document.remove(operation.path)
-
-
-def _increment(document: Document, operation: IncrementOperation) -> None:
-    _check_name(operation.path)
-    document.add(operation.path, operation.by)
-
-
-def _decrement(document: Document, operation: DecrementOperation) -> None:
-    _check_name(operation.path)
-    document.add(operation.path, -operation.by)
-
-
-def _append(document: Document, operation: AppendOperation) -> None:
-    document.append(_checked_path(operation.path), operation.value)
-
-
-def _merge(document: Document, operation: MergeOperation) -> None:
-    path = _checked_path(operation.path)
-    document.merge(path, _checked_members(operation.value))
-
-
-_CARRY_OUT: Final[dict[type, Callable[[Document, Any], None]]] = {
-    SetOperation: _set,
-    MergeOperation: _merge,
-    IncrementOperation: _increment,
-    DecrementOperation: _decrement,
-    AppendOperation: _append,
-    RemoveOperation: _remove,
-}
 
 
 def _checked_path(path: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -42,10 +42,12 @@ _KINDS: Final[dict[int, Kind]] = {
 
 _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _BRACKET_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_NOT_BRACKETS: Final = bytes(set(range(256)) - _BRACKET_STEPS.keys())
+_NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b'[]{}"'))
 
 _encode = msgspec.json.Encoder().encode
 _decode_text = msgspec.json.Decoder(str).decode
+_decode_number = msgspec.json.Decoder(int | float).decode
+_decode_texts = msgspec.json.Decoder(list[str]).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -57,7 +59,7 @@ def encode_text(text: str) -> bytes:
 
 def kind_of(raw: JsonText) -> Kind:
     """The JSON type of a value, from its first byte."""
-    return _KINDS[memoryview(raw)[0]]
+    return _KINDS[raw[0] if type(raw) is bytes else memoryview(raw)[0]]
 
 
 def decode_members(raw: JsonText) -> dict[str, msgspec.Raw]:
@@ -72,7 +74,13 @@ def decode_elements(raw: JsonText) -> list[msgspec.Raw]:
 
 def nesting_of(raw: JsonText) -> int:
     """How deep containers nest: 0 for a scalar, 1 for `{}` and `[]`. Linear, no recursion."""
-    brackets = _STRING.sub(b"", raw).translate(None, _NOT_BRACKETS)
+    text = bytes(raw)
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # What is left are brackets and the quotes around strings. Most strings are now two quotes side
+    # by side; to drop any two such quotes leaves all else as much inside or outside as it was.
+    structure = text.translate(None, _NOT_STRUCTURE).replace(b'""', b"")
+    brackets = b"".join(structure.split(b'"')[::2])
     return max(accumulate(map(_BRACKET_STEPS.__getitem__, brackets)), default=0)
 
 
@@ -105,28 +113,24 @@ def compact_size(raw: JsonText) -> int:
     compact = msgspec.json.format(bytes(raw), indent=-1)
     if b"\\" not in compact:
         return len(compact)
-    return len(_STRING.sub(_shortest, compact))
+    strings = b"[%b]" % b",".join(_STRING.findall(compact))
+    return len(compact) - len(strings) + len(_encode(_decode_texts(strings)))
 
 
-def _shortest(string: re.Match[bytes]) -> bytes:
-    text = string[0]
-    return _encode(_decode_text(text)) if b"\\" in text else text
-
-
-def read_number(raw: JsonText) -> int | float:
-    """The number that a calculation starts from.
+def read_number(raw: JsonText) -> int | float | None:
+    """The number that a calculation starts from; None if the value is not a number.
 
     An integer within -2^63 to 2^64-1 is an `int`, everything else a `float`: also wider integers
     and `-0`. What no double can hold is infinite.
     """
-    text = bytes(raw)
     try:
-        number = int(text)
-    except ValueError:  # a fraction or an exponent, or more digits than `int` takes
-        return float(text)
-    if not INT64_MIN <= number <= UINT64_MAX or text == b"-0":
-        return float(text)
-    return number
+        number = _decode_number(raw)
+    except msgspec.ValidationError:  # not a number, or one that no double can hold
+        return float(bytes(raw)) if kind_of(raw) == "number" else None
+    if type(number) is float or (number and INT64_MIN <= number <= UINT64_MAX):
+        return number
+    text = bytes(raw)
+    return 0 if text == b"0" else float(text)
 
 
 def equal(a: JsonText, b: JsonText) -> bool:
