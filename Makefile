@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test check fix bench bench-full
+.PHONY: help setup setup-dev run test torture check fix bench bench-full
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ run: setup ## start the server on ws://127.0.0.1:49134 with its data in ./data
 
 test: setup-dev ## run the tests
 	$(BIN)/python -m pytest
+
+torture: setup-dev ## kill servers for a long time (KILLS=2000) and look for lost writes
+	$(BIN)/python -m pytest -m torture
 
 check: setup-dev ## formatting, lint, types, import directions
 	$(BIN)/ruff format --check .

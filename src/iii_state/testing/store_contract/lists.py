@@ -90,6 +90,19 @@ class ListContract(Contract):
         assert await rig.value(keys[4]) == json_text(keys[4])
         assert await rig.value(keys[2]) is None
 
+    async def test_a_long_list_is_as_it_was_when_it_was_executed(self, rig: Rig) -> None:
+        """It may be read in the background, while what it lists is replaced and removed."""
+        keys = [f"{number}" for number in range(MANY_KEYS // 2)]
+        old, new = b"1" * 200, b"2" * 200
+        await rig.write(*(Set(rig.scope, key, old) for key in keys))
+
+        read = rig.store.execute(ListValues(rig.scope, UNBOUNDED))
+        await rig.write(*(Set(rig.scope, key, new) for key in keys))
+        await rig.write(*(Delete(rig.scope, key) for key in keys[::2]))
+
+        assert [*(await rig.finish(read)).values] == [old] * len(keys)
+        assert await rig.values() == [new] * (len(keys) // 2)
+
     async def test_keys_are_sorted_by_code_point(self, rig: Rig) -> None:
         keys = ["b", "\uffff", "B", "", "\U00010000", "é", "\0", "ab", "a"]
         await rig.fill(keys)
