@@ -43,6 +43,7 @@ class Commits:
         self._reading: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._committing = False
 
     def start(self) -> None:
         """Begin to commit. Needs a running event loop."""
@@ -65,6 +66,13 @@ class Commits:
             return
         self._wait(call, encode, outcome)
 
+    async def settled(self) -> None:
+        """Wait until all that was submitted so far has been answered."""
+        while self._waiting or self._committing or self._reading:
+            await asyncio.sleep(0)
+            if self._committing or self._reading:
+                await asyncio.sleep(0.001)
+
     async def stop(self) -> None:
         """Commit and answer what is waiting, then end."""
         self._stopping = True
@@ -79,7 +87,9 @@ class Commits:
             await self._wakeup.wait()
             self._wakeup.clear()
             waiting, self._waiting = self._waiting, []
+            self._committing = True
             changes = await self._store.commit()
+            self._committing = False
             for call, encode, outcome in waiting:
                 self._release(call, encode, outcome)
             if changes:

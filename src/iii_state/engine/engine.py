@@ -9,8 +9,10 @@ Source: docs/protocol.md.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -94,6 +96,19 @@ class Engine:
         """Commit and answer what is waiting. Connections stay; the host closes them."""
         await self.commits.stop()
 
+    async def drain(self, grace_s: float) -> None:
+        """Take no more calls, answer what is in flight; stop what workers still run after a while.
+
+        Results are taken meanwhile. Calls that come are failed: nothing of them is done.
+        """
+        self._handlers["invokefunction"] = self._refuse_while_draining
+        await self.commits.settled()
+        until = time.monotonic() + grace_s
+        while time.monotonic() < until and any(w.executing for w in self.workers.values()):
+            await asyncio.sleep(0.01)
+        for worker in list(self.workers.values()):
+            worker.stop_executing()
+
     def connect(self, peer: Peer, address: str) -> Worker:
         """Take a new worker connection and greet it."""
         worker = Worker(self.new_id(), secrets.token_hex(16), peer, address, self._clock_ms())
@@ -168,6 +183,16 @@ class Engine:
             call.fail(self.functions.missing(frame.namespace or DEFAULT_NAMESPACE, function_id))
         else:
             function.run(call)
+
+    def _refuse_while_draining(self, worker: Worker, frame: Frame) -> None:
+        if frame.invocation_id is None:
+            return
+        error: dict[str, object] = {
+            "code": "invocation_stopped",
+            "message": "The server is stopping; the call was not carried out",
+        }
+        text = encode_text(frame.function_id or "")
+        worker.peer.send(messages.invocation_failure(frame.invocation_id, text, error))
 
     @staticmethod
     def _refuse_action(call: WorkerCall, action: str) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from iii_state.engine.engine import Engine
 from iii_state.engine.workers import Worker
+from iii_state.settings import Settings
 from iii_state.wire.framing import TEXT, frame_header
 
 log = logging.getLogger("iii_state.host")
@@ -24,7 +26,9 @@ INVALID_TEXT = 1007
 MESSAGE_TOO_BIG = 1009
 """Close codes. Source: RFC 6455 section 7.4."""
 
-_DATA = (WSMsgType.TEXT, WSMsgType.BINARY)
+_TEXT = WSMsgType.TEXT
+_CLOSE = WSMsgType.CLOSE
+_CONTROL = (WSMsgType.PING, WSMsgType.PONG)
 _TELEMETRY = (b"OTLP", b"LOGS", b"MTRC")
 
 
@@ -54,20 +58,20 @@ class Connection(WSListener):
         self,
         engine: Engine,
         outbox: Outbox,
-        address: str,
-        message_bytes_max: int,
-        outbound_bytes_max: int,
+        settings: Settings,
+        ended: Callable[[Connection], None],
     ) -> None:
         super().__init__()
         self._engine = engine
         self._outbox = outbox
-        self._address = address
-        self._message_bytes_max = message_bytes_max
-        self._outbound_bytes_max = outbound_bytes_max
+        self._message_bytes_max = settings.message_bytes_max
+        self._outbound_bytes_max = settings.outbound_bytes_max
+        self._ended = ended
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._fragments: list[bytes] = []
         self._fragments_bytes = 0
+        self._fragments_kind = _TEXT
         self._open = False
         self._transport: WSTransport
         self._worker: Worker
@@ -76,32 +80,34 @@ class Connection(WSListener):
         """The handshake is done."""
         self._transport = transport
         self._open = True
-        self._worker = self._engine.connect(self, self._address)
+        peer_name = transport.underlying_transport.get_extra_info("peername")
+        self._worker = self._engine.connect(self, peer_name[0] if peer_name else "")
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The connection is gone, however it ended."""
         self._open = False
+        self._ended(self)
         self._engine.disconnect(self._worker)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame has arrived."""
-        kind = frame.msg_type
         if not self._open:
             return
+        kind = frame.msg_type
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.close(PROTOCOL_ERROR, "reserved bits are set")
-        elif kind in _DATA:
-            if self._fragments:
-                self.close(PROTOCOL_ERROR, "a message inside a fragmented message")
-            elif frame.fin:
-                self._receive(frame.get_payload_as_bytes(), kind == WSMsgType.TEXT)
-            else:
-                self._collect(frame, kind == WSMsgType.TEXT)
-        elif kind == WSMsgType.CONTINUATION:
-            self._continue(frame)
-        elif kind == WSMsgType.CLOSE:
+        elif kind is _TEXT and frame.fin and not self._fragments:
+            try:
+                text = frame.get_payload_as_utf8_text()
+            except UnicodeDecodeError:
+                self.close(INVALID_TEXT, "a text message is not valid UTF-8")
+                return
+            self._engine.receive(self._worker, text)
+        elif kind is _CLOSE:
             self._open = False
             transport.disconnect()
+        elif kind not in _CONTROL:
+            self._collect(frame)
 
     def send(self, text: bytes) -> None:
         """See `Peer.send`."""
@@ -165,26 +171,14 @@ class Connection(WSListener):
         self._pending.clear()
         self.abort()
 
-    def _receive(self, payload: bytes, is_text: bool) -> None:
-        try:
-            text = payload.decode()
-        except UnicodeDecodeError:
-            if is_text:
-                self.close(INVALID_TEXT, "a text message is not valid UTF-8")
-            elif not payload.startswith(_TELEMETRY):
-                log.info("worker %s sent a binary message that is no text", self._worker.label)
+    def _collect(self, frame: WSFrame) -> None:
+        """Take a frame of a fragmented or binary message; receive it when it is complete."""
+        kind = frame.msg_type
+        if (kind is WSMsgType.CONTINUATION) != bool(self._fragments):
+            self.close(PROTOCOL_ERROR, "fragments of a message out of order")
             return
-        if is_text or not payload.startswith(_TELEMETRY):
-            self._engine.receive(self._worker, text)
-
-    def _collect(self, frame: WSFrame, is_text: bool) -> None:
-        self._fragments = [b"t" if is_text else b"b", frame.get_payload_as_bytes()]
-        self._fragments_bytes = frame.payload_size
-
-    def _continue(self, frame: WSFrame) -> None:
         if not self._fragments:
-            self.close(PROTOCOL_ERROR, "a continuation of nothing")
-            return
+            self._fragments_kind = kind
         self._fragments.append(frame.get_payload_as_bytes())
         self._fragments_bytes += frame.payload_size
         if self._fragments_bytes > self._message_bytes_max:
@@ -193,6 +187,20 @@ class Connection(WSListener):
                 f"the message is larger than message_bytes_max = {self._message_bytes_max}",
             )
         elif frame.fin:
-            kind, *parts = self._fragments
+            payload = b"".join(self._fragments)
             self._fragments, self._fragments_bytes = [], 0
-            self._receive(b"".join(parts), kind == b"t")
+            self._receive(payload)
+
+    def _receive(self, payload: bytes) -> None:
+        is_text = self._fragments_kind is _TEXT
+        if not is_text and payload.startswith(_TELEMETRY):
+            return
+        try:
+            text = payload.decode()
+        except UnicodeDecodeError:
+            if is_text:
+                self.close(INVALID_TEXT, "a text message is not valid UTF-8")
+            else:
+                log.info("worker %s sent a binary message that is no text", self._worker.label)
+            return
+        self._engine.receive(self._worker, text)
