@@ -13,7 +13,9 @@ import asyncio
 import logging
 import os
 import platform
+import socket
 import uuid
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -107,6 +109,7 @@ class Client:
         self._transport: WSTransport | None = None
         self._greeted = asyncio.Event()
         self._pending: dict[str, asyncio.Future[bytes | None]] = {}
+        self._pings: deque[asyncio.Future[None]] = deque()
         self._handlers: dict[str, Handler] = {}
         self.ended: asyncio.Future[StateError] = asyncio.get_running_loop().create_future()
         """Done when the connection has ended; the result says why."""
@@ -150,6 +153,24 @@ class Client:
             ) from error
         finally:
             del self._pending[invocation_id]
+
+    async def ping(self, *, timeout_s: float = 30.0) -> None:
+        """Wait until the host has taken everything that was sent before.
+
+        Raises:
+            TimedOut: no answer within `timeout_s`.
+            ConnectionFailed, Unauthorized, CallFailed: the connection ended before the answer.
+        """
+        if self.ended.done():
+            raise self.ended.result()
+        pong: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._pings.append(pong)
+        self._send(type="ping")
+        try:
+            async with asyncio.timeout(timeout_s):
+                await pong
+        except TimeoutError as error:
+            raise TimedOut(f"{self._url} did not answer within {timeout_s:g} s") from error
 
     def register_function(self, function_id: str, handler: Handler, description: str = "") -> None:
         """Serve a function over this connection. Success is silent, as the protocol has it."""
@@ -220,6 +241,8 @@ class Client:
                 self._abort()
             case "ping":
                 self._send(type="pong")
+            case "pong":
+                self._ponged()
 
     def _answered(self, message: _Message) -> None:
         future = self._pending.get(message.invocation_id or "")
@@ -229,6 +252,10 @@ class Client:
             future.set_exception(CallFailed(message.error.message, code=message.error.code))
         else:
             future.set_result(bytes(message.result) or None)
+
+    def _ponged(self) -> None:
+        if self._pings and not (pong := self._pings.popleft()).done():
+            pong.set_result(None)
 
     def _called(self, message: _Message) -> None:
         handler = self._handlers.get(message.function_id or "")
@@ -253,7 +280,8 @@ class Client:
             return
         self.ended.set_result(reason)
         self._greeted.set()
-        for future in self._pending.values():
+        waiting: list[asyncio.Future[Any]] = [*self._pending.values(), *self._pings]
+        for future in waiting:
             if not future.done():
                 future.set_exception(reason)
 
@@ -334,12 +362,20 @@ async def _open(client: Client, url: str, headers: dict[str, str] | None) -> Non
             f"{url} is no iii host: it answered with HTTP status {status}", url=url
         ) from error
     except (WSError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ConnectionFailed(
-            f"cannot connect to {url}: {reason}",
+            f"cannot connect to {url}: {_reason(error)}",
             url=url,
             hint="is the server running? `iii-state serve` starts one",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, socket.gaierror):
+        return f"{error.strerror}"
+    # asyncio puts words of its own in the place of the system's.
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error)
 
 
 def _unauthorized(url: str, reason: str) -> Unauthorized:

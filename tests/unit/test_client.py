@@ -43,7 +43,7 @@ def answering(answer: Callable[[dict[str, Any]], dict[str, Any] | None]) -> Scri
         await greet(socket)
         async for text in socket:
             call = json.loads(text)
-            reply = answer(call)
+            reply = answer(call) if call["type"] == "invokefunction" else None
             if reply is not None:
                 base = {"type": "invocationresult", "invocation_id": call["invocation_id"]}
                 await socket.send(json.dumps(base | reply))
@@ -298,3 +298,27 @@ async def test_closing_says_goodbye() -> None:
         await client.close()
 
         assert await codes.get() == 1000
+
+
+async def test_a_ping_returns_when_the_host_has_taken_what_was_sent_before() -> None:
+    async def script(socket: ServerConnection) -> None:
+        await greet(socket)
+        assert (await receive(socket))["type"] == "registerfunction"
+        assert await receive(socket) == {"type": "ping"}
+        await socket.send('{"type":"pong"}')
+        await receive(socket)
+        await socket.close(1012, "enough")
+
+    async with host(script) as url, await connect(url) as client:
+        client.register_function("f", lambda data: None)
+        await client.ping()
+        with pytest.raises(ConnectionFailed, match="enough"):
+            await client.ping()
+        with pytest.raises(ConnectionFailed, match="enough"):
+            await client.ping()
+
+
+async def test_a_ping_that_nobody_answers_times_out() -> None:
+    async with host(answering(lambda call: None)) as url, await connect(url) as client:
+        with pytest.raises(TimedOut):
+            await client.ping(timeout_s=0.01)

@@ -1,0 +1,205 @@
+"""`watch`: changes as they happen, through a `state` trigger of the command's own connection."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import deque
+from typing import Any
+
+import click
+import msgspec
+
+from iii_state.cli.arguments import NAME, Target, connects
+from iii_state.cli.asking import leave, worker_name
+from iii_state.cli.exits import OK
+from iii_state.cli.output import Format, output_option
+from iii_state.cli.terminal import is_terminal, paint, safe_name
+from iii_state.errors import ConnectionFailed, StateError, TimedOut
+
+RECONNECT_S_MIN = 0.5
+RECONNECT_S_MAX = 10.0
+REMEMBERED_EVENTS = 1_024
+"""Events may come twice around a reconnect; as many of the last ones are recognised."""
+
+VALUE_COLUMNS = 60
+"""Longer values are cut off on a terminal."""
+
+COLOURS = {"created": "green", "updated": "yellow", "deleted": "red"}
+
+
+class Event(msgspec.Struct):
+    """A change as the trigger delivers it. The original's hosts send the first five only."""
+
+    event_type: str
+    scope: str
+    key: str
+    old_value: msgspec.Raw
+    new_value: msgspec.Raw
+    event_id: str = ""
+    revision: int | None = None
+    timestamp_ms: int | None = None
+    values_omitted: bool = False
+
+
+@click.command(short_help="Print changes as they happen.")
+@click.argument("scope", type=NAME, required=False)
+@click.argument("key", type=NAME, required=False)
+@click.option(
+    "-n", "--count", type=click.IntRange(min=1), metavar="N", help="Stop after N changes."
+)
+@output_option
+@connects
+def watch(
+    scope: str | None, key: str | None, count: int | None, output: Format | None, target: Target
+) -> int:
+    """Print changes as they happen, of everything, of a scope or of one key.
+
+    Reads until Ctrl-C. On a terminal each change is one line; into a pipe, one line of JSON. When
+    the server goes away, the command says so on standard error and connects again.
+
+    \b
+    Examples:
+      iii-state watch
+      iii-state watch orders
+      iii-state watch orders o-1 --count 1       # wait for one change
+      iii-state watch orders | jq .new_value.status
+    """
+    if output == "table":
+        raise click.UsageError("watch has no table; use -o json, ndjson or raw")
+    pretty = output == "raw" or (output is None and is_terminal())
+    try:
+        return asyncio.run(_watch(target, _config(scope, key), _Printer(count, pretty)))
+    except StateError as error:
+        leave(error, output)
+
+
+class _Printer:
+    """Prints events, each once, and knows when there have been enough."""
+
+    def __init__(self, count: int | None, pretty: bool) -> None:
+        self._left = count
+        self._pretty = pretty
+        self._seen: deque[str] = deque(maxlen=REMEMBERED_EVENTS)
+        self.enough = asyncio.Event()
+        self.failure: Exception | None = None
+
+    def __call__(self, data: bytes) -> None:
+        event = msgspec.json.decode(data, type=Event)
+        if self.enough.is_set() or event.event_id in self._seen:
+            return
+        if event.event_id:
+            self._seen.append(event.event_id)
+        try:
+            click.echo(line(event) if self._pretty else data)
+        except OSError as error:
+            self.failure = error
+            self.enough.set()
+        if self._left is not None:
+            self._left -= 1
+            if self._left == 0:
+                self.enough.set()
+
+
+def line(event: Event) -> str:
+    """A change on one line, for people."""
+    seconds = (event.timestamp_ms or time.time_ns() // 1_000_000) / 1000
+    clock = time.strftime("%H:%M:%S", time.localtime(seconds)) + f".{int(seconds * 1000) % 1000:03}"
+    kind = event.event_type.removeprefix("state:")
+    revision = f"r{event.revision}  " if event.revision is not None else ""
+    place = f"{safe_name(event.scope)}/{safe_name(event.key)}"
+    return f"{clock}  {revision}{paint(f'{kind:<7}', COLOURS.get(kind))}  {place}  {_what(event)}"
+
+
+def _what(event: Event) -> str:
+    if event.values_omitted:
+        return "(values too large to show)"
+    before, after = bytes(event.old_value), bytes(event.new_value)
+    if event.event_type == "state:created":
+        return _short(after)
+    if event.event_type == "state:deleted":
+        return _short(before)
+    if before.startswith(b"{") and after.startswith(b"{"):
+        return _differences(before, after)
+    return "no change" if before == after else f"{_short(before)} → {_short(after)}"
+
+
+def _differences(before: bytes, after: bytes) -> str:
+    old, new = (msgspec.json.decode(text, type=dict[str, msgspec.Raw]) for text in (before, after))
+    parts = []
+    for name in old | new:
+        was, now = bytes(old.get(name, b"")), bytes(new.get(name, b""))
+        if was == now:
+            continue
+        label = safe_name(name)
+        if not now:
+            parts.append(f"-{label}")
+        elif not was:
+            parts.append(f"+{label}: {_short(now)}")
+        else:
+            parts.append(f"{label}: {_short(was)} → {_short(now)}")
+    return ", ".join(parts) or "no change"
+
+
+def _short(text: bytes) -> str:
+    shown = safe_name(text.decode("utf-8", "replace"))
+    return shown if len(shown) <= VALUE_COLUMNS else shown[: VALUE_COLUMNS - 1] + "…"
+
+
+def _config(scope: str | None, key: str | None) -> dict[str, str]:
+    config = {"scope": scope, "key": key}
+    return {name: value for name, value in config.items() if value is not None}
+
+
+async def _watch(target: Target, config: dict[str, str], printer: _Printer) -> int:
+    """Connect, print, and connect again for as long as wanted.
+
+    The ids stay the same over reconnects: a host that remembers the trigger's place goes on there.
+    """
+    ids = (f"iii-state-cli::watch::{uuid.uuid4()}", str(uuid.uuid4()))
+    await _follow(target, config, printer, ids, "watching; Ctrl-C ends")
+    delay_s = RECONNECT_S_MIN
+    while not printer.enough.is_set():
+        click.echo(f"trying again in {delay_s:g} s", err=True)
+        await asyncio.sleep(delay_s)
+        try:
+            await _follow(target, config, printer, ids, "connected again")
+            delay_s = RECONNECT_S_MIN
+        except (ConnectionFailed, TimedOut) as error:
+            click.echo(error.message, err=True)
+            delay_s = min(delay_s * 2, RECONNECT_S_MAX)
+    if printer.failure is not None:
+        raise printer.failure
+    return OK
+
+
+async def _follow(
+    target: Target, config: dict[str, str], printer: _Printer, ids: tuple[str, str], notice: str
+) -> None:
+    """Print until there have been enough, or until the connection ends.
+
+    Raises:
+        StateError: it cannot connect, or the host refuses.
+    """
+    from iii_state.client import connect
+
+    client = await connect(
+        target.url, token=target.token, name=worker_name(), timeout_s=target.timeout_s
+    )
+    async with client:
+        function_id, trigger_id = ids
+        client.register_function(function_id, printer, "Prints changes on a terminal.")
+        client.register_trigger(trigger_id, "state", function_id, config)
+        await client.ping(timeout_s=target.timeout_s)
+        click.echo(notice, err=True)
+        enough = asyncio.create_task(printer.enough.wait())
+        waiting: set[asyncio.Future[Any]] = {enough, client.ended}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        enough.cancel()
+        if printer.enough.is_set():
+            return
+        reason = client.ended.result()
+        if not isinstance(reason, ConnectionFailed):
+            raise reason
+        click.echo(reason.message, err=True)
