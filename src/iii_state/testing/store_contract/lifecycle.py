@@ -175,6 +175,19 @@ class DurabilityContract(Contract):
 
         assert before == [False, False, False]
 
+    async def test_a_long_list_may_be_read_before_it_is_settled(self, rig: Rig) -> None:
+        value = b"1" * 200
+        await rig.write(*(Set(rig.scope, f"{number}", value) for number in range(5_000)))
+        rig.store.execute(Set(rig.scope, "0", b"2"))
+        read = rig.store.execute(ListValues(rig.scope, 1 << 30))
+
+        if read.reading is not None:
+            await read.reading
+        await rig.store.commit()
+
+        assert read.settled
+        assert [*read.values] == [b"2"] + [value] * 4_999
+
     async def test_entries_survive_reopening(self, rig: Rig) -> None:
         await rig.set("a", b"1")
         rig.clock.advance(10)
