@@ -211,3 +211,27 @@ async def test_a_binding_that_is_dropped_while_its_change_is_told_hears_no_more(
     bench.bind(id="second", function="second")
     await bench.set()
     assert [call.function_id for call in invoker.made] == ["first"]
+
+
+async def test_a_binding_that_was_live_has_lost_nothing_of_what_was_trimmed_before() -> None:
+    bench = Bench(history_bytes=2_000)
+    bench.bind(b'{"key":"mine"}')
+    await bench.set_many(["other"] * 50)
+    bench.reactions.detach("w")
+    await bench.set(key="mine")
+    assert bench.store.oldest_revision > 0
+    bench.bind(b'{"key":"mine"}', owner="w2")
+    bench.answer_all()
+    assert bench.invoker.revisions == [51]
+    assert bench.status().lost is None
+
+
+async def test_a_change_is_not_delivered_before_its_commit_is_announced() -> None:
+    bench = Bench()
+    await bench.set_many(["a", "b"])
+    bench.store.execute(Set("s", "c", b"1"))
+    unannounced = await bench.store.commit()
+    bench.bind(from_revision=0)
+    assert bench.invoker.revisions == [1, 2]
+    bench.reactions.committed(unannounced)
+    assert bench.invoker.revisions == [1, 2, 3]
