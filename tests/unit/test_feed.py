@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from reaction_bench import SMALL, Bench, ScriptedInvoker
 
@@ -160,6 +162,28 @@ async def test_a_store_that_cannot_be_read_is_read_again_later(
     assert caplog.messages == [
         "changes cannot be read for the bindings that are behind: the disk does not answer"
     ]
+
+
+async def test_a_place_that_cannot_be_read_holds_up_no_other_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    await bench.set_many(["k"] * 300)
+    readable = bench.store.changes
+
+    def damaged(after: int, limit: int, bytes_max: int) -> Sequence[Change]:
+        if after < 100:
+            raise StorageError("these cannot be read")
+        return readable(after, limit, bytes_max)
+
+    monkeypatch.setattr(bench.store, "changes", damaged)
+    bench.bind(id="early", function="early", from_revision=0)
+    bench.bind(id="late", function="late", from_revision=298)
+    bench.timers.advance(1)
+    bench.timers.advance(1)
+    bench.answer_all()
+    assert [call.event.revision for call in bench.invoker.made] == [299, 300]
+    assert (bench.status("early").condition, bench.status("late").condition) == ("behind", "live")
 
 
 async def test_very_many_matches_are_spread_over_turns(monkeypatch: pytest.MonkeyPatch) -> None:

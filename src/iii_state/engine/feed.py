@@ -18,7 +18,7 @@ from iii_state.core.bindings import BindingIndex
 from iii_state.core.changes import Change
 from iii_state.core.store import Store
 from iii_state.engine.followers import BindingStatus, Follower
-from iii_state.errors import RevisionCompacted
+from iii_state.errors import RevisionCompacted, StateError
 
 log = logging.getLogger("iii_state.reactions")
 
@@ -108,7 +108,7 @@ class Feed:
         """Read one slice for the cohort whose turn it is; yields as `committed` does.
 
         Raises:
-            StateError: the store cannot read; nothing moved.
+            StateError: the store cannot read; nothing moved, and it is the next cohort's turn.
         """
         position, cohort = next(iter(self._behind.items()))
         if position < self._floor:
@@ -122,6 +122,10 @@ class Feed:
             except RevisionCompacted:
                 changes = ()
                 self._lose(cohort)
+            except StateError:
+                del self._behind[position]
+                self._behind[position] = cohort
+                raise
         del self._behind[position]
         yield from self._advance(cohort, changes)
 
