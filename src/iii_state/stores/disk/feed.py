@@ -1,0 +1,194 @@
+"""The change feed: recent changes from memory, older ones from the log."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+from iii_state.core.changes import ANONYMOUS, Change, Origin
+from iii_state.errors import StorageError
+from iii_state.stores.disk.format import (
+    BLOCK_HEADER_BYTES,
+    DELETE,
+    RECORDS,
+    Columns,
+    decode_block_header,
+    decode_record,
+)
+from iii_state.stores.disk.segment import Block, Segment, Segments, damaged, read_block
+
+CHANGE_OVERHEAD_BYTES = 320
+"""What a kept change costs beyond its values, roughly."""
+
+BLOCKS_KEPT = 8
+"""Blocks read last that are kept, for the values before a change are often in few blocks."""
+
+
+class RecentChanges:
+    """The newest changes, bounded by bytes."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._changes: list[Change] = []
+        self._start = 0
+        self._bytes = 0
+
+    @property
+    def after(self) -> int | None:
+        """The lowest revision whose successors are all here; None when nothing is."""
+        return self._changes[self._start].revision - 1 if self._changes else None
+
+    def extend(self, changes: Sequence[Change]) -> None:
+        """Add what was just committed, and let go of the oldest."""
+        kept = self._changes
+        kept.extend(changes)
+        self._bytes += sum([change_bytes(change) for change in changes])
+        start, last = self._start, len(kept) - 1
+        while self._bytes > self._bytes_max and start < last:
+            self._bytes -= change_bytes(kept[start])
+            start += 1
+        if start > 1024 and start > len(kept) // 2:
+            del kept[:start]
+            start = 0
+        self._start = start
+
+    def since(self, after: int) -> Iterator[Change]:
+        """Changes above a revision, ascending."""
+        changes = self._changes
+        at = bisect_right(changes, after, lo=self._start, key=_revision)
+        for position in range(at, len(changes)):
+            yield changes[position]
+
+
+def _revision(change: Change) -> int:
+    return change.revision
+
+
+def change_bytes(change: Change) -> int:
+    """What a kept change takes in memory, roughly."""
+    return len(change.before or b"") + len(change.after or b"") + CHANGE_OVERHEAD_BYTES
+
+
+class History:
+    """Changes read back from the segments."""
+
+    def __init__(self, segments: Segments) -> None:
+        self._segments = segments
+        self._blocks: OrderedDict[tuple[int, int], Block] = OrderedDict()
+
+    def since(self, after: int) -> Iterator[Change]:
+        """Changes above a revision, ascending, as far as the segments go.
+
+        Raises:
+            StoreDamaged, StorageError: a block cannot be read.
+        """
+        for segment in self._segments.ordered:
+            if segment.last_revision <= after:
+                continue
+            offset = segment.signposts.before(after + 1)
+            while offset < segment.end:
+                block, offset = self._read(segment, offset)
+                if block is not None and block.header.last_revision > after:
+                    yield from self._changes(block, after)
+
+    def value_at(self, revision: int) -> bytes | None:
+        """The value that the change with that revision wrote; None when it deleted.
+
+        Raises:
+            StoreDamaged, StorageError: it cannot be read.
+        """
+        for segment in self._segments.ordered:
+            if segment.first_revision <= revision <= segment.last_revision:
+                return self._value_in(segment, revision)
+        raise StorageError(f"the value written at revision {revision} is no longer kept")
+
+    def _value_in(self, segment: Segment, revision: int) -> bytes | None:
+        offset = segment.signposts.before(revision)
+        while offset < segment.end:
+            block, offset = self._read(segment, offset)
+            if block is None or block.header.last_revision < revision:
+                continue
+            revisions = block.columns.revision_list(block.header.first_revision)
+            at = bisect_left(revisions, revision)
+            if at < len(revisions) and revisions[at] == revision:
+                if block.kinds()[at] == DELETE:
+                    return None
+                entry = decode_record(block.body, block.columns.offsets()[at])
+                assert entry is not None, "the block's checksum held"
+                return entry.value
+            break
+        raise StorageError(f"the value written at revision {revision} is no longer kept")
+
+    def _read(self, segment: Segment, offset: int) -> tuple[Block | None, int]:
+        """The block at an offset (None for a seal), and where the next one begins."""
+        kept = self._blocks.get((segment.slot, offset))
+        if kept is not None:
+            self._blocks.move_to_end((segment.slot, offset))
+            return kept, offset + kept.header.block_bytes
+        files, fd, path = self._segments.files, segment.fd, segment.path
+        try:
+            header = decode_block_header(files.read(fd, BLOCK_HEADER_BYTES, offset))
+            if header is None:
+                raise damaged(path, offset, "the block there", "the other blocks")
+            if header.kind != RECORDS:
+                return None, offset + header.block_bytes
+            size = header.meta_bytes + header.body_bytes
+            payload = files.read(fd, size, offset + BLOCK_HEADER_BYTES)
+        except OSError as error:
+            raise StorageError(
+                f"{path} cannot be read at offset {offset}: {error.strerror}"
+            ) from error
+        block = read_block(header, payload, offset, path)
+        if not isinstance(block, Block):
+            raise damaged(path, offset, "the block there", "the other blocks")
+        self._blocks[segment.slot, offset] = block
+        if len(self._blocks) > BLOCKS_KEPT:
+            self._blocks.popitem(last=False)
+        return block, offset + header.block_bytes
+
+    def _changes(self, block: Block, after: int) -> Iterator[Change]:
+        columns = block.columns
+        revisions = columns.revision_list(block.header.first_revision)
+        scopes = columns.spread(columns.scopes, "")
+        causes = columns.spread(columns.causes, "")
+        origins = _origins(columns)
+        kinds = block.kinds()
+        offset = columns.offsets()
+        for at in range(bisect_right(revisions, after), len(revisions)):
+            entry = decode_record(block.body, offset[at])
+            assert entry is not None, "the block's checksum held"
+            previous = columns.previous[at]
+            yield Change(
+                revisions[at],
+                scopes[at],
+                columns.keys[at],
+                self.value_at(previous) if previous else None,
+                None if kinds[at] == DELETE else entry.value,
+                previous,
+                entry.created_revision,
+                entry.created_at_ms,
+                entry.updated_at_ms,
+                origins[at],
+                causes[at],
+                entry.expires_at_ms,
+            )
+
+    def forget(self, segment: Segment) -> None:
+        """Let go of what was read from a segment."""
+        for key in [key for key in self._blocks if key[0] == segment.slot]:
+            del self._blocks[key]
+
+
+def _origins(columns: Columns) -> list[Origin]:
+    if columns.workers is None:
+        return [ANONYMOUS] * len(columns.keys)
+    return [
+        Origin(worker, function, depth)
+        for worker, function, depth in zip(
+            columns.spread(columns.workers, ""),
+            columns.spread(columns.functions, ""),
+            columns.spread(columns.depths, 0),
+            strict=True,
+        )
+    ]

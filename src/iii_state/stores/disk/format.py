@@ -1,0 +1,312 @@
+"""The bytes of format version 1: segment headers, blocks and records. Pure.
+
+`docs/storage.md` specifies them byte by byte. Integers are little-endian, checksums CRC-32 (the one
+of zlib), columns msgpack, values the caller's own JSON text.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import TypeVar
+from zlib import crc32
+
+import msgspec
+
+from iii_state.core.changes import ANONYMOUS, Change, Entry
+
+T = TypeVar("T")
+
+FORMAT_VERSION = 1
+
+SEGMENT_MAGIC = b"iiiSEG\r\n"
+SEGMENT_HEADER = struct.Struct("<8sHHIQQQQQ16sI")
+SEGMENT_HEADER_BYTES = 80
+
+BLOCK_MAGIC = b"\xffiB\n"
+"""Begins with a byte that UTF-8 never has, so that no key and no value can look like a block."""
+BLOCK_HEADER = struct.Struct("<4sHBBQQQQQQIIIII")
+BLOCK_HEADER_BYTES = 80
+
+RECORDS, SEAL = 1, 2
+"""Kinds of blocks."""
+
+RELAXED = 1
+"""Flag of a block: acknowledged without waiting for a sync."""
+
+SET, DELETE = 0, 1
+"""Kinds of records that take a revision."""
+
+RESERVED_KINDS = {
+    16: "cursor",
+    17: "cursor removed",
+    18: "binding",
+    19: "binding removed",
+    20: "dead letter",
+    21: "dead letter removed",
+    22: "expiry touched",
+    23: "idempotency",
+}
+"""Numbers kept for records that take no revision. None is written by this version."""
+
+RECORD_TAIL = struct.Struct("<IQQQQQ")
+RECORD_PREFIX = struct.Struct("<IIQQQQQ")
+RECORD_PREFIX_BYTES = 48
+CHECKSUM = struct.Struct("<I")
+
+
+class SegmentHeader(msgspec.Struct, frozen=True, gc=False):
+    """What stands at the start of a segment file.
+
+    `first_id` and `last_id` are the range of segments it covers: the same for one as it was
+    written, a run for a merged one. `base_revision` is the revision at and below which superseded
+    records may be missing.
+    """
+
+    first_id: int
+    last_id: int
+    base_revision: int
+    first_sequence: int
+    created_at_ms: int
+    store_id: bytes
+    version: int = FORMAT_VERSION
+
+    def encode(self) -> bytes:
+        """The header's 80 bytes."""
+        head = SEGMENT_HEADER.pack(
+            SEGMENT_MAGIC,
+            self.version,
+            0,
+            0,
+            self.first_id,
+            self.last_id,
+            self.base_revision,
+            self.first_sequence,
+            self.created_at_ms,
+            self.store_id,
+            0,
+        )
+        return head + CHECKSUM.pack(crc32(head))
+
+
+def decode_segment_header(data: bytes) -> SegmentHeader | None:
+    """The header in the first bytes of a segment file; None when it is not intact."""
+    head = data[: SEGMENT_HEADER_BYTES - 4]
+    if len(data) < SEGMENT_HEADER_BYTES or head[:8] != SEGMENT_MAGIC:
+        return None
+    if CHECKSUM.unpack_from(data, SEGMENT_HEADER_BYTES - 4)[0] != crc32(head):
+        return None
+    _, version, _, _, first, last, base, sequence, created, store_id, _ = SEGMENT_HEADER.unpack(
+        head
+    )
+    return SegmentHeader(first, last, base, sequence, created, store_id, version)
+
+
+class BlockHeader(msgspec.Struct, frozen=True, gc=False):
+    """What stands in front of a block's columns and records.
+
+    `durable_sequence` is the newest sequence that was known to be synced when the block was
+    written: a block at or below it that does not check is damage, never a torn write.
+    `first_revision` and `last_revision` are those of its records.
+    """
+
+    version: int
+    kind: int
+    flags: int
+    segment_id: int
+    sequence: int
+    durable_sequence: int
+    first_revision: int
+    last_revision: int
+    time_ms: int
+    record_count: int
+    meta_bytes: int
+    body_bytes: int
+    payload_crc: int
+
+    @property
+    def block_bytes(self) -> int:
+        """The length of the whole block."""
+        return BLOCK_HEADER_BYTES + self.meta_bytes + self.body_bytes
+
+    def encode(self) -> bytes:
+        """The header's 80 bytes."""
+        head = BLOCK_HEADER.pack(
+            BLOCK_MAGIC,
+            self.version,
+            self.kind,
+            self.flags,
+            self.segment_id,
+            self.sequence,
+            self.durable_sequence,
+            self.first_revision,
+            self.last_revision,
+            self.time_ms,
+            self.record_count,
+            self.meta_bytes,
+            self.body_bytes,
+            self.payload_crc,
+            0,
+        )
+        return head + CHECKSUM.pack(crc32(head))
+
+
+def decode_block_header(data: bytes | memoryview, offset: int = 0) -> BlockHeader | None:
+    """The header at `offset` of `data`; None when there is no intact one."""
+    end = offset + BLOCK_HEADER_BYTES
+    if len(data) < end or data[offset : offset + 4] != BLOCK_MAGIC:
+        return None
+    if CHECKSUM.unpack_from(data, end - 4)[0] != crc32(data[offset : end - 4]):
+        return None
+    return BlockHeader(*BLOCK_HEADER.unpack_from(data, offset)[1:-1])
+
+
+class Columns(msgspec.Struct, array_like=True, gc=False):
+    """What a block says about its records, one list per member.
+
+    `scopes`, `workers`, `functions`, `depths` and `causes` may hold one item that stands for all.
+    None stands for: all set (`kinds`), `first_revision` and counting (`revisions`), empty (others).
+    """
+
+    keys: list[str]
+    scopes: list[str]
+    lengths: list[int]
+    previous: list[int]
+    kinds: bytes | None = None
+    revisions: list[int] | None = None
+    workers: list[str] | None = None
+    functions: list[str] | None = None
+    depths: list[int] | None = None
+    causes: list[str] | None = None
+    idempotency_keys: list[str | None] | None = None
+    idempotency_hashes: list[bytes | None] | None = None
+
+    def revision_list(self, first_revision: int) -> Sequence[int]:
+        """The revision of each record."""
+        if self.revisions is not None:
+            return self.revisions
+        return range(first_revision, first_revision + len(self.keys))
+
+    def offsets(self) -> list[int]:
+        """Where each record begins in the body; one more item says where the last one ends."""
+        sizes = [length + RECORD_PREFIX_BYTES for length in self.lengths]
+        return list(accumulate(sizes, initial=0))
+
+    def spread(self, column: list[T] | None, default: T) -> list[T]:
+        """One item per record, whatever the column was shortened to."""
+        if column is None:
+            return [default] * len(self.keys)
+        return column * len(self.keys) if len(column) == 1 else column
+
+
+class Payload(msgspec.Struct, frozen=True, gc=False):
+    """A block without its header: what the log needs to place it."""
+
+    meta: bytes
+    body: bytes
+    record_count: int
+    first_revision: int
+    last_revision: int
+    time_ms: int
+
+    @property
+    def block_bytes(self) -> int:
+        """The length of the whole block."""
+        return BLOCK_HEADER_BYTES + len(self.meta) + len(self.body)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_columns = msgspec.msgpack.Decoder(Columns).decode
+
+
+def encode_changes(changes: Sequence[Change]) -> tuple[Payload, list[int]]:
+    """A batch as the payload of one block, and the lengths of its records with their prefixes."""
+    tail, checksum, crc = RECORD_TAIL.pack, CHECKSUM.pack, crc32
+    parts: list[bytes] = []
+    add = parts.append
+    lengths: list[int] = []
+    for change in changes:
+        value = change.after
+        if value is None:
+            value = b""
+        length = len(value)
+        head = tail(
+            length,
+            change.revision,
+            change.created_revision,
+            change.created_at_ms,
+            change.timestamp_ms,
+            change.expires_at_ms,
+        )
+        add(checksum(crc(value, crc(head))))
+        add(head)
+        add(value)
+        lengths.append(length)
+    first, last = changes[0], changes[-1]
+    meta = _encode(_columns_of(changes, lengths))
+    payload = Payload(
+        meta, b"".join(parts), len(lengths), first.revision, last.revision, last.timestamp_ms
+    )
+    return payload, lengths
+
+
+def _columns_of(changes: Sequence[Change], lengths: list[int]) -> Columns:
+    columns = Columns(
+        [change.key for change in changes],
+        _shortened([change.scope for change in changes]),
+        lengths,
+        [change.previous_revision for change in changes],
+    )
+    if 0 in lengths:
+        kinds = bytes([DELETE if change.after is None else SET for change in changes])
+        columns.kinds = kinds if any(kinds) else None
+    if any([change.origin is not ANONYMOUS for change in changes]):  # noqa: C419 (faster so)
+        columns.workers = _shortened([change.origin.worker for change in changes])
+        columns.functions = _shortened([change.origin.function for change in changes])
+        columns.depths = _shortened([change.origin.depth for change in changes])
+    if any([change.cause for change in changes]):  # noqa: C419
+        columns.causes = _shortened([change.cause for change in changes])
+    return columns
+
+
+def _shortened(column: list[T]) -> list[T]:
+    first = column[0]
+    return [first] if column.count(first) == len(column) else column
+
+
+def encode_columns(columns: Columns) -> bytes:
+    """The columns as they stand in a block."""
+    return _encode(columns)
+
+
+def decode_columns(data: bytes | memoryview) -> Columns | None:
+    """The columns of a block; None when they are not what this version writes."""
+    try:
+        columns = _decode_columns(data)
+    except msgspec.MsgspecError:
+        return None
+    count = len(columns.keys)
+    per_record = (columns.lengths, columns.previous, columns.kinds, columns.revisions)
+    if any(column is not None and len(column) != count for column in per_record):
+        return None
+    return columns
+
+
+def record_bytes(value_bytes: int) -> int:
+    """What a record with a value of that length takes in a block's body."""
+    return RECORD_PREFIX_BYTES + value_bytes
+
+
+def decode_record(data: bytes | memoryview, offset: int = 0) -> Entry | None:
+    """The entry whose record begins at `offset`; None when it is cut off or does not check."""
+    start = offset + RECORD_PREFIX_BYTES
+    if len(data) < start:
+        return None
+    crc, length, revision, created, created_at, updated_at, expires_at = RECORD_PREFIX.unpack_from(
+        data, offset
+    )
+    value = bytes(data[start : start + length])
+    if len(value) != length or crc != crc32(value, crc32(data[offset + 4 : start])):
+        return None
+    return Entry(value, revision, created, created_at, updated_at, expires_at)

@@ -1,0 +1,323 @@
+"""The end of the log: appending blocks, syncing, and moving on to the next segment."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from zlib import crc32
+
+from iii_state.errors import DiskFull, OutcomeUnknown, StateError
+from iii_state.stores.disk.directory import (
+    TEMPORARY_SUFFIX,
+    Stopped,
+    forget_stopped,
+    segment_name,
+    write_stopped,
+)
+from iii_state.stores.disk.format import (
+    FORMAT_VERSION,
+    RECORDS,
+    RELAXED,
+    SEAL,
+    SEGMENT_HEADER_BYTES,
+    BlockHeader,
+    Payload,
+    SegmentHeader,
+)
+from iii_state.stores.disk.runway import CHUNK_BYTES_MIN, Runway
+from iii_state.stores.disk.segment import Segment, Segments
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Log:
+    """Blocks go behind one another in the active segment.
+
+    One `append` or `sync` at a time, from any thread. `do_chores` may run beside them. After a
+    failed write or sync (`failure`) nothing is written any more.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        segments: Segments,
+        store_id: bytes,
+        clock_ms: Callable[[], int],
+        segment_bytes: int,
+    ) -> None:
+        self.failure: StateError | None = None
+        self.has_no_room = False
+        self.sequence = 0
+        self.durable_sequence = 0
+        self.base_revision = 0
+        self.retired: list[Segment] = []
+        """Sealed since somebody last looked, oldest first."""
+        self.is_stopped = False
+        """Whether the directory says that the log was closed in order."""
+        self._directory = directory
+        self._files = segments.files
+        self._segments = segments
+        self._store_id = store_id
+        self._clock_ms = clock_ms
+        self._segment_bytes = segment_bytes
+        self._runway: Runway | None = None
+        self._next: Runway | None = None
+        self._next_lock = threading.Lock()
+
+    # -- opening --------------------------------------------------------------------------------
+
+    def resume(self, sequence: int) -> None:
+        """Go on behind the newest segment, of which `sequence` is the last block."""
+        self.sequence = self.durable_sequence = sequence
+        if not self._segments.ordered or self._segments.ordered[-1].is_sealed:
+            self._enter_next()
+        else:
+            self._runway = Runway(self._files, self.active.path, self.active.file_bytes)
+
+    @property
+    def active(self) -> Segment:
+        """The segment that blocks are appended to."""
+        return self._segments.ordered[-1]
+
+    @property
+    def position(self) -> int:
+        """Where the next block goes."""
+        return self.active.end
+
+    @property
+    def file_bytes(self) -> int:
+        """What the active segment takes on disk."""
+        return self._runway.end if self._runway is not None else self.active.end
+
+    # -- appending ------------------------------------------------------------------------------
+
+    def will_roll(self, block_bytes: int) -> bool:
+        """Whether a block of that length goes into a new segment."""
+        active = self.active
+        if active.is_sealed or active.end == SEGMENT_HEADER_BYTES:
+            return False
+        return active.end + block_bytes > self._segment_bytes
+
+    def append(self, payload: Payload, *, is_relaxed: bool = False) -> tuple[Segment, int]:
+        """Write one block; unless relaxed, return when it is on the device.
+
+        Returns the segment, and the offset at which the block's records begin.
+
+        Raises:
+            DiskFull: no room. Nothing was written.
+            OutcomeUnknown: the device failed. From now on every write fails.
+        """
+        if self.failure is not None:
+            raise self.failure
+        try:
+            if self.is_stopped:
+                forget_stopped(self._directory, self._files)
+                self.is_stopped = False
+            if self.will_roll(payload.block_bytes):
+                self._seal()
+            if self.active.is_sealed:
+                self._enter_next()
+            header = self._header(RECORDS, payload, RELAXED if is_relaxed else 0)
+            self._write(b"".join((header.encode(), payload.meta, payload.body)))
+            if not is_relaxed:
+                self._files.sync(self.active.fd)
+                self._require_linked()
+                self.durable_sequence = header.sequence
+        except OSError as error:
+            raise self._failed(error) from error
+        self.sequence = header.sequence
+        segment = self.active
+        segment.note_block(header, segment.end)
+        return segment, segment.end - header.body_bytes
+
+    def sync(self) -> None:
+        """Put what was appended relaxed on the device.
+
+        Raises:
+            OutcomeUnknown: the device failed.
+        """
+        if self.failure is not None:
+            raise self.failure
+        sequence = self.sequence
+        try:
+            self._files.sync(self.active.fd)
+            self._require_linked()
+        except OSError as error:
+            raise self._failed(error) from error
+        self.durable_sequence = max(self.durable_sequence, sequence)
+
+    def _header(self, kind: int, payload: Payload, flags: int = 0) -> BlockHeader:
+        return BlockHeader(
+            FORMAT_VERSION,
+            kind,
+            flags,
+            self.active.header.first_id,
+            self.sequence + 1,
+            self.durable_sequence,
+            payload.first_revision,
+            payload.last_revision,
+            payload.time_ms,
+            payload.record_count,
+            len(payload.meta),
+            len(payload.body),
+            crc32(payload.body, crc32(payload.meta)),
+        )
+
+    def _write(self, data: bytes) -> None:
+        segment = self.active
+        runway = self._runway
+        assert runway is not None
+        end = segment.end + len(data)
+        if end <= runway.end:
+            self._files.write(segment.fd, data, segment.end)
+            return
+        with runway.lock:
+            try:
+                self._files.write(segment.fd, data, segment.end)
+            except OSError as error:
+                if error.errno in NO_ROOM:
+                    # A part of the block that stayed could be taken for damage later.
+                    self._files.truncate(segment.fd, segment.end)
+                    runway.end = segment.end
+                raise
+            runway.end = max(runway.end, end)
+
+    def _failed(self, error: OSError) -> StateError:
+        if error.errno in NO_ROOM:
+            self.has_no_room = True
+            return disk_full(self._directory)
+        self.failure = OutcomeUnknown(
+            f"writing to {self.active.path} failed ({error.strerror}): whether the last writes "
+            f"survive is not known; reads go on, writes are refused until a restart",
+            file=str(self.active.path),
+        )
+        return self.failure
+
+    def _require_linked(self) -> None:
+        if not self._files.is_linked(self.active.fd):
+            raise OSError(errno.ENOENT, "the file was removed")
+
+    # -- the next segment -----------------------------------------------------------------------
+
+    def _seal(self) -> None:
+        """End the active segment.
+
+        The next file exists under its temporary name before the seal says that it follows, so that
+        a start can tell a crash in between from a file that was removed.
+        """
+        self._prepare_next()
+        former = self.active
+        seal = self._header(SEAL, Payload(b"", b"", 0, 0, 0, self._clock_ms()))
+        self._write(seal.encode())
+        self._files.sync(former.fd)
+        self.sequence = self.durable_sequence = seal.sequence
+        former.note_block(seal, former.end)
+        former.file_bytes = self.file_bytes
+        self.retired.append(former)
+        if self._runway is not None:
+            self._runway.close()
+            self._runway = None
+
+    def _next_path(self) -> Path:
+        last = self._segments.ordered[-1].header.last_id if self._segments.ordered else 0
+        name = segment_name(last + 1, last + 1)
+        return self._directory / (name + TEMPORARY_SUFFIX)
+
+    def _prepare_next(self) -> Runway:
+        with self._next_lock:
+            if self._next is None:
+                runway = Runway(self._files, self._next_path(), 0, create=True)
+                try:
+                    runway.extend(min(CHUNK_BYTES_MIN, self._segment_bytes))
+                except OSError:
+                    runway.close()
+                    raise
+                self._files.sync_directory(self._directory)
+                self._next = runway
+            return self._next
+
+    def _enter_next(self) -> None:
+        runway = self._prepare_next()
+        temporary = self._next_path()
+        path = temporary.with_suffix("")
+        number = int(path.name.partition("-")[0])
+        header = SegmentHeader(
+            number, number, self.base_revision, self.sequence + 1, self._clock_ms(), self._store_id
+        )
+        fd = self._files.open(temporary)
+        self._files.write(fd, header.encode(), 0)
+        self._files.sync(fd)
+        self._files.rename(temporary, path)
+        self._files.sync_directory(self._directory)
+        self._segments.ordered.append(self._segments.open(path, fd, header))
+        self._runway, self._next = runway, None
+
+    # -- room -----------------------------------------------------------------------------------
+
+    @property
+    def has_chores(self) -> bool:
+        """Whether zeros should be written ahead."""
+        runway = self._runway
+        if runway is None or self.failure is not None or self.has_no_room:
+            return False
+        if runway.end < self._segment_bytes:
+            return runway.end - self.position < runway.chunk_bytes // 2
+        return self._next is None and self.position > self._segment_bytes // 2
+
+    def do_chores(self) -> None:
+        """Write zeros ahead of the log's end, or prepare the next segment. Off the commit path."""
+        runway = self._runway
+        if runway is None:
+            return
+        try:
+            if runway.end < self._segment_bytes:
+                runway.extend_by_chunk(self._segment_bytes)
+            else:
+                self._prepare_next().extend(self._segment_bytes)
+        except OSError as error:
+            # Either way a commit will meet it; only a full disk is known in advance.
+            self.has_no_room = error.errno in NO_ROOM
+
+    def find_room(self, block_bytes: int) -> bool:
+        """Whether a block of that length fits, now that there was no room before."""
+        runway = self._runway
+        try:
+            if runway is None or self.will_roll(block_bytes):
+                self._prepare_next()
+            else:
+                runway.extend(self.position + block_bytes)
+        except OSError:
+            return False
+        self.has_no_room = False
+        return True
+
+    # -- closing --------------------------------------------------------------------------------
+
+    def close(self, revision: int) -> None:
+        """Sync, give back what was written ahead, and record that the stop was orderly."""
+        for runway in (self._runway, self._next):
+            if runway is not None:
+                runway.close()
+        if self.failure is not None or self.is_stopped:
+            return
+        active = self.active
+        try:
+            self._files.truncate(active.fd, active.end)
+            self._files.sync(active.fd)
+            if self._next is not None and not active.is_sealed:
+                self._files.unlink(self._next_path())
+            stopped = Stopped(active.path.name, active.end, self.sequence, revision)
+            write_stopped(self._directory, self._files, stopped)
+        except OSError as error:
+            raise self._failed(error) from error
+
+
+def disk_full(directory: Path) -> DiskFull:
+    """The error for a write that finds no room."""
+    return DiskFull(
+        f"no room on the disk that holds {directory}: the write was not taken; free some space, "
+        f"writes are taken again by themselves",
+        directory=str(directory),
+    )

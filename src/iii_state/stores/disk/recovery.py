@@ -1,0 +1,345 @@
+"""Opening: from the files of a directory to segments, index and the log's end.
+
+Sealed segments give their keys through hints; the last one is read whole. A block that does not
+check is damage when a later one does, or when the last stop was orderly; otherwise it was torn by
+a crash: its bytes are kept aside in a `.torn` file and the log goes on before it.
+"""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+from pathlib import Path
+
+from iii_state.errors import StoreDamaged
+from iii_state.stores.disk.directory import (
+    HINT_SUFFIX,
+    SEGMENT_SUFFIX,
+    STOPPED,
+    TEMPORARY_SUFFIX,
+    Stopped,
+    read_stopped,
+    require_version,
+    segment_name,
+    segment_range,
+)
+from iii_state.stores.disk.files import Files
+from iii_state.stores.disk.format import (
+    BLOCK_HEADER_BYTES,
+    BLOCK_MAGIC,
+    RECORD_PREFIX_BYTES,
+    RELAXED,
+    SEGMENT_HEADER_BYTES,
+    BlockHeader,
+    decode_block_header,
+    decode_segment_header,
+)
+from iii_state.stores.disk.hints import (
+    DELETED,
+    Digest,
+    Group,
+    Hint,
+    apply_head,
+    decode_hint,
+    encode_hint,
+)
+from iii_state.stores.disk.index import Index, ScopeIndex, slot_of
+from iii_state.stores.disk.segment import WINDOW_BYTES, Block, Segment, Segments, damaged, walk
+
+log = logging.getLogger("iii_state.stores.disk")
+
+RELAXED_GAP = 1 << 20
+"""Revisions skipped after a crash of a store that does not wait for syncs.
+
+Changes acknowledged but lost had revisions that somebody may have seen. No more than half as many
+are ever appended without a sync in between.
+"""
+
+
+class Recovery:
+    """One opening. After `run`: the segments in order, the index, where revisions go on."""
+
+    def __init__(self, directory: Path, files: Files, store_id: bytes) -> None:
+        self.segments = Segments(files)
+        self.index = Index()
+        self.revision = 0
+        self.next_revision = 1
+        self.sequence = 0
+        self.stopped: Stopped | None = None
+        self._directory = directory
+        self._files = files
+        self._store_id = store_id
+        self._deleted: dict[str, dict[str, int]] = {}
+        self._last_flags = 0
+
+    def run(self) -> None:
+        """Read the directory.
+
+        Raises:
+            StoreDamaged: it is not what was written.
+            StoreTooNew: a newer version wrote a part of it.
+        """
+        names = self._files.names(self._directory)
+        ranges = surviving_ranges(self._directory, names)
+        self.stopped = read_stopped(self._directory, self._files) if STOPPED in names else None
+        try:
+            sources = [self._open(first, last) for first, last in ranges]
+            self._finish_order(names)
+            for segment, source in zip(
+                reversed(self.segments.ordered), reversed(sources), strict=True
+            ):
+                self._take_in(segment, source)
+            self._remove_leftovers(names, ranges)
+        except BaseException:
+            self.segments.close()
+            raise
+        self._deleted.clear()
+
+    def _remove_leftovers(self, names: list[str], ranges: list[tuple[int, int]]) -> None:
+        """Delete what compaction or a crash left: superseded and temporary files."""
+        last = ranges[-1][1] if ranges else 0
+        kept = {segment_name(*span) for span in ranges}
+        following = segment_name(last + 1, last + 1) + TEMPORARY_SUFFIX
+        for name in names:
+            is_superseded = segment_range(name) is not None and name not in kept
+            is_lone_hint = (
+                segment_range(name, HINT_SUFFIX) is not None
+                and name.removesuffix(HINT_SUFFIX) + SEGMENT_SUFFIX not in kept
+            )
+            is_temporary = name.endswith(TEMPORARY_SUFFIX) and name != following
+            if is_superseded or is_lone_hint or is_temporary:
+                self._files.unlink(self._directory / name)
+
+    # -- one segment ----------------------------------------------------------------------------
+
+    def _open(self, first: int, last: int) -> Hint | Digest:
+        path = self._directory / segment_name(first, last)
+        fd = self._files.open(path)
+        file_bytes = self._files.size(fd)
+        header = decode_segment_header(self._files.read(fd, SEGMENT_HEADER_BYTES, 0))
+        if header is None or (header.first_id, header.last_id) != (first, last):
+            self._files.close(fd)
+            raise damaged(path, 0, "the header of the segment", "the other segments")
+        segment = self.segments.open(path, fd, header)
+        require_version(header.version, path)
+        if header.store_id != self._store_id:
+            raise StoreDamaged(
+                f"{path} belongs to another store; put back the file of this one",
+                file=str(path),
+                offset=0,
+                readable="the other segments",
+            )
+        segment.file_bytes = file_bytes
+        self.segments.ordered.append(segment)
+        hint = self._read_hint(segment)
+        if hint is not None:
+            apply_head(segment, hint.head)
+            return hint
+        return self._scan(segment)
+
+    def _read_hint(self, segment: Segment) -> Hint | None:
+        try:
+            data = self._files.read_file(segment.path.with_suffix(HINT_SUFFIX))
+        except OSError:
+            return None
+        return decode_hint(data, segment.header, segment.file_bytes)
+
+    def _scan(self, segment: Segment) -> Digest:
+        """Read a segment whole. What it is not sealed after is judged with the order known."""
+        digest = Digest()
+        path, end = segment.path, segment.file_bytes
+        for block in walk(
+            self._files, segment.fd, path, SEGMENT_HEADER_BYTES, end, segment.header.first_id
+        ):
+            header = block.header if isinstance(block, Block) else block
+            expected = segment.last_sequence + 1
+            if segment.is_sealed or header.sequence < expected:
+                break
+            if header.sequence > expected and not segment.is_merged:
+                break
+            segment.note_block(header, segment.end)
+            self._last_flags = header.flags
+            if isinstance(block, Block):
+                digest.add(block)
+        return digest
+
+    # -- the order of segments ------------------------------------------------------------------
+
+    def _finish_order(self, names: list[str]) -> None:
+        ordered = self.segments.ordered
+        for former, segment in pairwise(ordered):
+            if not former.is_sealed:
+                raise damaged(former.path, former.end, "the block there", _readable(former))
+            if segment.header.first_sequence != former.last_sequence + 1:
+                raise damaged(former.path, former.end, "the number of blocks", _readable(former))
+        if not ordered or ordered[-1].is_sealed:
+            self._require_next(names)
+        else:
+            self._finish_last(ordered[-1])
+        if ordered:
+            self.sequence = ordered[-1].last_sequence
+            self.revision = max(segment.last_revision for segment in ordered)
+        was_relaxed = self._last_flags & RELAXED and self.stopped is None
+        self.next_revision = self.revision + 1 + (RELAXED_GAP if was_relaxed else 0)
+
+    def _require_next(self, names: list[str]) -> None:
+        """A sealed segment is followed by another one, unless the crash came just then."""
+        last = self.segments.ordered[-1].header.last_id if self.segments.ordered else 0
+        name = segment_name(last + 1, last + 1)
+        if name + TEMPORARY_SUFFIX not in names:
+            raise missing(self._directory / name)
+
+    def _finish_last(self, segment: Segment) -> None:
+        stopped = self.stopped
+        if stopped is not None:
+            is_whole = (
+                (segment.path.name, segment.end, segment.last_sequence)
+                == (stopped.segment, stopped.length, stopped.sequence)
+            ) and segment.file_bytes == segment.end
+            if not is_whole:
+                raise damaged(segment.path, segment.end, "the end of the log", _readable(segment))
+            return
+        written = _written_bytes(self._files, segment)
+        if not written:
+            return
+        later = _later_block(self._files, segment)
+        if later is not None and later.durable_sequence > segment.last_sequence:
+            raise damaged(segment.path, segment.end, "the block there", _readable(segment))
+        self._set_aside(segment, written)
+
+    def _set_aside(self, segment: Segment, written: int) -> None:
+        """Keep what a crash tore, and cut it off the log."""
+        aside = segment.path.with_name(f"{segment.path.stem}-{segment.end}.torn")
+        self._files.write_file(aside, self._files.read(segment.fd, written, segment.end))
+        self._files.truncate(segment.fd, segment.end)
+        self._files.sync(segment.fd)
+        segment.file_bytes = segment.end
+        log.warning(
+            "The last write before the crash was not complete, and was never acknowledged: its "
+            "%d bytes at offset %d of %s were moved to %s",
+            written,
+            segment.end,
+            segment.path,
+            aside.name,
+        )
+
+    # -- the index ------------------------------------------------------------------------------
+
+    def _take_in(self, segment: Segment, source: Hint | Digest) -> None:
+        """Add a segment's keys to the index, newest segment first: a key that is there is newer."""
+        kept = 0
+        for chunk in source.chunks():
+            for group in chunk:
+                kept += self._take_group(segment, group)
+        # Superseded within the segment itself.
+        if segment.record_bytes > kept:
+            segment.kills[segment.slot] = segment.record_bytes - kept
+        if segment.is_sealed and isinstance(source, Digest):
+            self._write_hint(segment, source)
+
+    def _write_hint(self, segment: Segment, digest: Digest) -> None:
+        path = segment.path.with_suffix(HINT_SUFFIX)
+        try:
+            self._files.write_file(path, encode_hint(segment, digest))
+        except OSError as error:
+            log.warning("The hint %s was not written (%s); starts are slower", path, error.strerror)
+
+    def _take_group(self, segment: Segment, group: Group) -> int:
+        index = self.index
+        scope = index.scopes.get(group.scope) or ScopeIndex()
+        deleted = self._deleted.setdefault(group.scope, {})
+        base = segment.slot << 32
+        taken = size = live = 0
+        for key, offset, length in zip(group.keys, group.offsets, group.lengths, strict=True):
+            record_bytes = RECORD_PREFIX_BYTES + (length if length > 0 else 0)
+            taken += record_bytes
+            newer = scope.get(key)
+            slot = slot_of(newer) if newer is not None else deleted.get(key)
+            if slot is not None:
+                kills = self.segments.at(slot).kills
+                kills[segment.slot] = kills.get(segment.slot, 0) + record_bytes
+            elif length == DELETED:
+                deleted[key] = segment.slot
+                segment.tombstone_bytes += record_bytes
+            else:
+                scope.put(key, base | offset)
+                live += 1
+                size += length
+        if live:
+            index.scopes[group.scope] = scope
+            scope.value_bytes += size
+            index.value_bytes += size
+            index.keys += live
+        if not deleted:
+            del self._deleted[group.scope]
+        return taken
+
+
+def surviving_ranges(directory: Path, names: list[str]) -> list[tuple[int, int]]:
+    """The ranges of the segment files that count, in order: without those that a merged one holds.
+
+    Raises:
+        StoreDamaged: a segment is missing.
+    """
+    spans = sorted(
+        (span for span in map(segment_range, names) if span is not None),
+        key=lambda span: (span[0], -span[1]),
+    )
+    ranges: list[tuple[int, int]] = []
+    for first, last in spans:
+        expected = ranges[-1][1] + 1 if ranges else 1
+        if last < expected:
+            continue
+        if first != expected:
+            raise missing(directory / segment_name(expected, expected))
+        ranges.append((first, last))
+    return ranges
+
+
+def missing(path: Path) -> StoreDamaged:
+    """The error for a segment that is not there."""
+    return StoreDamaged(
+        f"{path} is missing; put it back from a backup, or save what can be read with "
+        f"`iii-state dump {path.parent}`",
+        file=str(path),
+        offset=0,
+        readable="the other segments",
+    )
+
+
+def _readable(segment: Segment) -> str:
+    return f"everything up to revision {segment.last_revision}"
+
+
+def _written_bytes(files: Files, segment: Segment) -> int:
+    """How much of what follows the last block is more than zeros written ahead."""
+    written = 0
+    offset = segment.end
+    while offset < segment.file_bytes:
+        data = files.read(segment.fd, WINDOW_BYTES, offset)
+        used = len(data.rstrip(b"\0"))
+        if used:
+            written = offset + used - segment.end
+        offset += WINDOW_BYTES
+    return written
+
+
+def _later_block(files: Files, segment: Segment) -> BlockHeader | None:
+    """The last intact block header behind the place where the log seems to end."""
+    found = None
+    offset = segment.end
+    while offset < segment.file_bytes:
+        data = files.read(segment.fd, WINDOW_BYTES + BLOCK_HEADER_BYTES, offset)
+        at = data.find(BLOCK_MAGIC)
+        while at >= 0:
+            header = decode_block_header(data, at)
+            if (
+                header is not None
+                and header.segment_id == segment.header.first_id
+                and header.sequence > segment.last_sequence
+                and offset + at > segment.end
+            ):
+                found = header
+            at = data.find(BLOCK_MAGIC, at + 1)
+        offset += WINDOW_BYTES
+    return found

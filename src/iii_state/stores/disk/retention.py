@@ -1,0 +1,55 @@
+"""Which segments are window, and which base: how far back the change log is kept."""
+
+from __future__ import annotations
+
+from iii_state.stores.disk.segment import Segment, Segments
+
+
+class Retention:
+    """Moves the trim point, R0, by whole segments.
+
+    Segments whose changes are all at or below R0 are base: of them, only what is superseded at or
+    below R0 may be dropped. The others are the window, kept as they were written.
+    """
+
+    def __init__(self, segments: Segments, history_bytes: int) -> None:
+        self._segments = segments
+        self._history_bytes = history_bytes
+        self._base_count = 0
+        self.revision = max(
+            (segment.header.base_revision for segment in segments.ordered), default=0
+        )
+        self._admit()
+
+    @property
+    def base(self) -> list[Segment]:
+        """The base segments, in order."""
+        return self._segments.ordered[: self._base_count]
+
+    def trim(self) -> None:
+        """Turn the oldest of the window into base, while the window is over its bound."""
+        ordered = self._segments.ordered
+        window = ordered[self._base_count :]
+        size = sum(segment.end for segment in window)
+        for segment in window[:-1]:
+            if size <= self._history_bytes or not segment.is_sealed:
+                break
+            size -= segment.end
+            self.revision = max(self.revision, segment.last_revision)
+        self._admit()
+
+    def _admit(self) -> None:
+        """Count what the segments that became base have superseded as dead."""
+        ordered = self._segments.ordered
+        while self._base_count < len(ordered) - 1:
+            segment = ordered[self._base_count]
+            if segment.last_revision > self.revision:
+                return
+            self._base_count += 1
+            for slot, record_bytes in segment.kills.items():
+                self._segments.at(slot).dead_bytes += record_bytes
+            segment.kills = {}
+
+    def replaced(self, run: list[Segment], merged: Segment) -> None:
+        """Note that a merged segment has taken the place of a run of the base."""
+        self._base_count -= len(run) - 1

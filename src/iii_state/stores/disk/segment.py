@@ -1,0 +1,267 @@
+"""Segment files as this process knows them, and reading from them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from pathlib import Path
+from zlib import crc32
+
+import msgspec
+
+from iii_state.core.changes import Entry
+from iii_state.errors import StorageError, StoreDamaged, StoreTooNew
+from iii_state.stores.disk.files import Files
+from iii_state.stores.disk.format import (
+    BLOCK_HEADER_BYTES,
+    CHECKSUM,
+    DELETE,
+    FORMAT_VERSION,
+    RECORD_PREFIX_BYTES,
+    RECORDS,
+    SEGMENT_HEADER_BYTES,
+    BlockHeader,
+    Columns,
+    SegmentHeader,
+    decode_block_header,
+    decode_columns,
+    decode_record,
+)
+from iii_state.stores.disk.index import offset_of, slot_of
+
+READ_BYTES = 2048
+"""What a cold read takes at once: most records whole, in one call."""
+
+WINDOW_BYTES = 1 << 20
+"""What a walk over a file reads at once."""
+
+SIGNPOST_BYTES = 64 << 10
+"""A block is found by its revision within this many bytes of a known one."""
+
+
+class Signposts:
+    """Some blocks of a segment, by their first revision: where a search begins."""
+
+    __slots__ = ("offsets", "revisions")
+
+    def __init__(self) -> None:
+        self.revisions: list[int] = []
+        self.offsets: list[int] = []
+
+    def note(self, first_revision: int, offset: int) -> None:
+        """Remember a block, unless it is close behind the last one remembered."""
+        if not self.offsets or offset - self.offsets[-1] >= SIGNPOST_BYTES:
+            self.revisions.append(first_revision)
+            self.offsets.append(offset)
+
+    def before(self, revision: int) -> int:
+        """Where to start reading to meet a revision."""
+        at = bisect_right(self.revisions, revision) - 1
+        return self.offsets[at] if at >= 0 else SEGMENT_HEADER_BYTES
+
+
+class Segment:
+    """One segment file, open.
+
+    `end` is where its blocks end, `file_bytes` what the file takes. `record_bytes` counts all its
+    records, `dead_bytes` those superseded at or below the trim point. `kills` says how many bytes
+    of which slots its own records superseded: they become dead when this segment joins the base.
+    """
+
+    def __init__(self, slot: int, path: Path, fd: int, header: SegmentHeader) -> None:
+        self.slot = slot
+        self.path = path
+        self.fd = fd
+        self.header = header
+        self.end = SEGMENT_HEADER_BYTES
+        self.file_bytes = 0
+        self.first_revision = 0
+        self.last_revision = 0
+        self.last_sequence = header.first_sequence - 1
+        self.record_bytes = 0
+        self.dead_bytes = 0
+        self.tombstone_bytes = 0
+        self.kills: dict[int, int] = {}
+        self.signposts = Signposts()
+        self.is_sealed = False
+        self.references = 0
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether compaction wrote it."""
+        return self.header.first_id != self.header.last_id or self.header.base_revision > 0
+
+    def note_block(self, header: BlockHeader, offset: int) -> None:
+        """Take a block that is in the file into account."""
+        self.end = offset + header.block_bytes
+        self.last_sequence = header.sequence
+        if header.kind != RECORDS:
+            self.is_sealed = True
+            return
+        if not self.first_revision:
+            self.first_revision = header.first_revision
+        self.last_revision = header.last_revision
+        self.record_bytes += header.body_bytes
+        self.signposts.note(header.first_revision, offset)
+
+
+class Segments:
+    """The segments of a store, by slot and in order of their ids."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+        self.ordered: list[Segment] = []
+        self._by_slot: dict[int, Segment] = {}
+        self._next_slot = 1
+
+    def open(self, path: Path, fd: int, header: SegmentHeader) -> Segment:
+        """Give an open file a slot, without a place in the order yet."""
+        segment = Segment(self._next_slot, path, fd, header)
+        self._by_slot[segment.slot] = segment
+        self._next_slot += 1
+        return segment
+
+    def at(self, slot: int) -> Segment:
+        """The segment with a slot."""
+        return self._by_slot[slot]
+
+    def forget(self, segment: Segment) -> None:
+        """Give up a slot, and close its file."""
+        del self._by_slot[segment.slot]
+        self.files.close(segment.fd)
+
+    def close(self) -> None:
+        """Close every file."""
+        for segment in list(self._by_slot.values()):
+            self.forget(segment)
+
+    def entry(self, place: int) -> Entry:
+        """Read the entry at a place.
+
+        Raises:
+            StoreDamaged: its checksum does not hold.
+            StorageError: the device does not give it.
+        """
+        return read_entry(self.files, self._by_slot[slot_of(place)], offset_of(place))
+
+
+def read_entry(files: Files, segment: Segment, offset: int) -> Entry:
+    """Read the record at an offset of a segment. May be called from any thread."""
+    try:
+        data = files.read(segment.fd, READ_BYTES, offset)
+        if len(data) >= RECORD_PREFIX_BYTES:
+            size = RECORD_PREFIX_BYTES + CHECKSUM.unpack_from(data, 4)[0]
+            if size > len(data) and offset + size <= segment.end:
+                data = files.read(segment.fd, size, offset)
+    except OSError as error:
+        raise StorageError(
+            f"{segment.path} cannot be read at offset {offset}: {error.strerror}"
+        ) from error
+    entry = decode_record(data)
+    if entry is None:
+        raise damaged(segment.path, offset, "the record there", "every other record that checks")
+    return entry
+
+
+def damaged(path: Path, offset: int, what: str, readable: str) -> StoreDamaged:
+    """The error for bytes that do not check."""
+    return StoreDamaged(
+        f"{path} is damaged at offset {offset}: {what} does not match its checksum; "
+        f"`iii-state check {path.parent}` lists all damage, `iii-state dump {path.parent}` saves "
+        f"what can be read",
+        file=str(path),
+        offset=offset,
+        readable=readable,
+    )
+
+
+class Block(msgspec.Struct, gc=False):
+    """A block as read: its place in the file, and its records."""
+
+    offset: int
+    header: BlockHeader
+    columns: Columns
+    body: bytes
+
+    @property
+    def body_offset(self) -> int:
+        """Where the records begin in the file."""
+        return self.offset + BLOCK_HEADER_BYTES + self.header.meta_bytes
+
+    def kinds(self) -> bytes:
+        """The kind of each record."""
+        return self.columns.kinds or bytes(len(self.columns.keys))
+
+
+class Window:
+    """A file read in large pieces, in order of offset."""
+
+    def __init__(self, files: Files, fd: int, end: int) -> None:
+        self._files = files
+        self._fd = fd
+        self._end = end
+        self._start = 0
+        self._data = b""
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Up to `size` bytes at `offset`, fewer only at the end."""
+        at = offset - self._start
+        if at < 0 or at + size > len(self._data):
+            wanted = min(max(size, WINDOW_BYTES), max(self._end - offset, 0))
+            self._data = self._files.read(self._fd, wanted, offset)
+            self._start, at = offset, 0
+        return self._data[at : at + size]
+
+
+def walk(
+    files: Files, fd: int, path: Path, start: int, end: int, segment_id: int
+) -> Iterator[Block | BlockHeader]:
+    """The blocks of a file from `start`, up to the first that does not check, or the end.
+
+    Yields a `Block` for one with records, the bare header for a seal.
+    """
+    window = Window(files, fd, end)
+    offset = start
+    while True:
+        header = decode_block_header(window.read(BLOCK_HEADER_BYTES, offset))
+        if header is None or header.segment_id != segment_id:
+            return
+        payload = window.read(header.meta_bytes + header.body_bytes, offset + BLOCK_HEADER_BYTES)
+        block = read_block(header, payload, offset, path)
+        if block is None:
+            return
+        yield block
+        offset += header.block_bytes
+
+
+def read_block(
+    header: BlockHeader, payload: bytes, offset: int, path: Path
+) -> Block | BlockHeader | None:
+    """A block from its header and what follows it; None when it does not check."""
+    if len(payload) != header.meta_bytes + header.body_bytes:
+        return None
+    if crc32(payload) != header.payload_crc:
+        return None
+    if header.version > FORMAT_VERSION:
+        raise _too_new(path, f"a block in format {header.version}", header.version)
+    if header.kind != RECORDS:
+        return header
+    columns = decode_columns(payload[: header.meta_bytes])
+    if columns is None or len(columns.keys) != header.record_count:
+        return None
+    _require_known_kinds(columns, path)
+    return Block(offset, header, columns, payload[header.meta_bytes :])
+
+
+def _require_known_kinds(columns: Columns, path: Path) -> None:
+    kind = max(columns.kinds, default=0) if columns.kinds is not None else 0
+    if kind > DELETE:
+        raise _too_new(path, f"records of kind {kind}", kind)
+
+
+def _too_new(path: Path, what: str, found: int) -> StoreTooNew:
+    return StoreTooNew(
+        f"{path} holds {what}, which a newer version wrote; install that version",
+        found=found,
+        supported=FORMAT_VERSION,
+    )

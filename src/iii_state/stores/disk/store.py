@@ -1,0 +1,424 @@
+"""The disk store: the port of `core/store.py` over the log, the index and the overlay.
+
+Commands run against overlay and index; `commit` writes what they staged as one block per batch,
+and only then moves the index. `docs/storage.md` has the files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+
+from iii_state.core.changes import Change, Entry
+from iii_state.core.commands import (
+    Command,
+    Delete,
+    Get,
+    Outcome,
+    Read,
+    Set,
+    Update,
+    Write,
+    change_of,
+)
+from iii_state.core.store import Durability, StoreInfo
+from iii_state.errors import (
+    DiskFull,
+    InvalidRequest,
+    LimitExceeded,
+    RevisionCompacted,
+    StateError,
+    StoreReadOnly,
+)
+from iii_state.stores.disk.cache import ValueCache
+from iii_state.stores.disk.directory import claim
+from iii_state.stores.disk.feed import History, RecentChanges
+from iii_state.stores.disk.files import Files
+from iii_state.stores.disk.format import RECORD_PREFIX_BYTES, record_bytes
+from iii_state.stores.disk.index import place_at, slot_of
+from iii_state.stores.disk.lists import Lists
+from iii_state.stores.disk.log import Log, disk_full
+from iii_state.stores.disk.overlay import Batch, Overlay
+from iii_state.stores.disk.recovery import Recovery
+from iii_state.stores.disk.retention import Retention
+from iii_state.stores.disk.segment import Segment
+from iii_state.stores.disk.writer import Writer
+
+VALUE_BYTES_MAX = 1 << 30
+"""No value may have more bytes, so that a block stays below 4 GiB."""
+
+RECENT_BYTES_MAX = 16 << 20
+"""Changes kept in memory for the feed, counted with their overhead."""
+
+_ABSENT = b""
+WRITES = (Set, Update, Delete)
+
+
+class DiskStore:
+    """Keys in memory, values on disk, one log of changes as the truth. See `Store`.
+
+    Made by `DiskStore.open`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        lock: int,
+        recovery: Recovery,
+        log: Log,
+        retention: Retention,
+        *,
+        clock_ms: Callable[[], int],
+        durability: Durability,
+        cache_bytes: int,
+        executor: Callable[[int], Executor],
+    ) -> None:
+        self._directory = directory
+        self._lock = lock
+        self._clock_ms = clock_ms
+        self._durability: Durability = durability
+        self._segments = recovery.segments
+        self._index = recovery.index
+        self._cache = ValueCache(cache_bytes)
+        self._overlay = Overlay()
+        self._staged: list[Batch] = [Batch()]
+        self._flying: list[Batch] = []
+        self._revision = recovery.revision
+        self._next_revision = recovery.next_revision
+        self._recent = RecentChanges(RECENT_BYTES_MAX)
+        self._history = History(self._segments)
+        self._retention = retention
+        self._log = log
+        self._writer = Writer(log, durability, executor(1))
+        self._background = executor(2)
+        self._lists = Lists(
+            self._index, self._overlay, self._cache, self._segments, self._background
+        )
+        self._chore: asyncio.Future[None] | None = None
+        self._is_closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        directory: Path,
+        *,
+        clock_ms: Callable[[], int],
+        durability: Durability = "commit",
+        sync_interval_ms: int = 1000,
+        cache_bytes: int = 64 << 20,
+        segment_bytes: int = 64 << 20,
+        history_bytes: int = 256 << 20,
+        files: Files | None = None,
+        executor: Callable[[int], Executor] = ThreadPoolExecutor,
+    ) -> DiskStore:
+        """Open the store in a directory, as a new one if it is empty or absent.
+
+        `durability` says when a write is acknowledged: `commit`, once it is on the device;
+        `interval` and `none`, once it is written, with a sync every `sync_interval_ms` or none.
+
+        Raises:
+            StoreUnusable: what is wrong with the directory; nothing in it was touched.
+        """
+        files = files or Files()
+        directory = directory.absolute()  # noqa: ASYNC240 (reads no disk)
+        background = executor(1)
+
+        def read() -> tuple[int, Recovery, Log, Retention]:
+            lock, store_id = claim(directory, files, clock_ms())
+            try:
+                recovery = Recovery(directory, files, store_id)
+                recovery.run()
+                retention = Retention(recovery.segments, history_bytes)
+                log = Log(directory, recovery.segments, store_id, clock_ms, segment_bytes)
+                log.base_revision = retention.revision
+                log.is_stopped = recovery.stopped is not None
+                log.resume(recovery.sequence)
+                retention.trim()
+            except BaseException:
+                files.close(lock)
+                raise
+            return lock, recovery, log, retention
+
+        try:
+            opened = await asyncio.wrap_future(background.submit(read))
+        finally:
+            background.shutdown()
+        store = cls(
+            directory,
+            *opened,
+            clock_ms=clock_ms,
+            durability=durability,
+            cache_bytes=cache_bytes,
+            executor=executor,
+        )
+        if durability == "interval":
+            store._writer.start_syncing(sync_interval_ms / 1000)
+        return store
+
+    # -- commands -------------------------------------------------------------------------------
+
+    def execute(self, command: Command) -> Outcome:
+        """See `Store.execute`.
+
+        Raises:
+            StoreDamaged, StorageError: the record that the command needs cannot be read.
+            InvalidRequest: a name that is no valid Unicode text.
+        """
+        if isinstance(command, WRITES):
+            return self._write(command)
+        return self._read(command)
+
+    def _write(self, command: Write) -> Outcome:
+        scope, key = command.scope, command.key
+        pending = self._overlay.get(scope, key)
+        before = pending.entry if pending is not None else self._durable(scope, key)
+        if before is None:
+            _require_text(scope, key)
+        change, errors = change_of(command, before, self._next_revision, self._clock_ms())
+        grown = len(change.after or _ABSENT)
+        if self._log.failure is not None or self._log.has_no_room or grown > VALUE_BYTES_MAX:
+            self._require_writable(grown)
+        self._next_revision += 1
+        self._overlay.add(change)
+        batch = self._staged[-1]
+        if batch.is_full:
+            batch = Batch()
+            self._staged.append(batch)
+        outcome = Outcome(False, change, errors)
+        batch.changes.append(change)
+        batch.outcomes.append(outcome)
+        batch.value_bytes += grown
+        return outcome
+
+    def _read(self, command: Read) -> Outcome:
+        if isinstance(command, Get):
+            change = self._overlay.get(command.scope, command.key)
+            if change is None:
+                return Outcome(True, entry=self._durable(command.scope, command.key))
+            return self._await(Outcome(False, entry=change.entry), command, change.revision)
+        outcome = self._lists.read(command)
+        return self._await(outcome, command, self._next_revision - 1)
+
+    def _durable(self, scope: str, key: str) -> Entry | None:
+        place = self._index.get(scope, key)
+        if place is None:
+            return None
+        entry = self._cache.get(place)
+        if entry is None:
+            entry = self._segments.entry(place)
+            self._cache.put(place, entry)
+        return entry
+
+    def _await(self, outcome: Outcome, command: Read, revision: int) -> Outcome:
+        """Let a read that saw a pending change wait for the batch that holds it."""
+        if not outcome.settled:
+            for batch in (*self._flying, *self._staged):
+                if batch.changes and batch.changes[-1].revision >= revision:
+                    batch.reads.append((outcome, command))
+                    break
+        return outcome
+
+    def _require_writable(self, value_bytes: int) -> None:
+        if self._log.failure is not None:
+            raise read_only(self._log.failure)
+        if value_bytes > VALUE_BYTES_MAX:
+            raise LimitExceeded(
+                f"The value has {value_bytes} bytes, more than the {VALUE_BYTES_MAX} that the disk "
+                f"store takes",
+                code="VALUE_TOO_LARGE",
+                limit="value_bytes_max",
+                actual=value_bytes,
+                bound=VALUE_BYTES_MAX,
+            )
+        staged = sum(
+            batch.value_bytes + len(batch.changes) * 4 * RECORD_PREFIX_BYTES
+            for batch in (*self._flying, *self._staged)
+        )
+        if not self._log.find_room(staged + value_bytes + 8 * RECORD_PREFIX_BYTES):
+            raise disk_full(self._directory)
+
+    # -- commit ---------------------------------------------------------------------------------
+
+    async def commit(self) -> Sequence[Change]:
+        """See `Store.commit`. One block and one sync for each batch, in order."""
+        if not self._staged[0].changes:
+            return []
+        self._flying, self._staged = self._staged, [Batch()]
+        durable: list[Change] = []
+        while self._flying:
+            batch = self._flying[0]
+            try:
+                segment, offset, lengths = await self._writer.write(batch.changes)
+            except StateError as failure:
+                self._fail(failure)
+                break
+            self._apply(batch, segment, offset, lengths)
+            del self._flying[0]
+            durable += batch.changes
+        self._do_chores()
+        return durable
+
+    def _apply(self, batch: Batch, segment: Segment, offset: int, lengths: list[int]) -> None:
+        """Move what is durable from the overlay into index, cache and feed; settle outcomes."""
+        index, cache, overlay = self._index, self._cache, self._overlay
+        kills = segment.kills
+        place = place_at(segment.slot, offset)
+        for change, length in zip(batch.changes, lengths, strict=True):
+            before = change.before
+            entry = change.entry
+            if entry is not None:
+                grown = length if before is None else length - len(before)
+                former = index.put(change.scope, change.key, place, grown)
+                cache.put(place, entry)
+            else:
+                former = index.pop(change.scope, change.key, len(before or _ABSENT))
+                segment.tombstone_bytes += RECORD_PREFIX_BYTES
+            if former is not None:
+                cache.drop(former)
+                slot = slot_of(former)
+                kills[slot] = kills.get(slot, 0) + record_bytes(len(before or _ABSENT))
+            place += RECORD_PREFIX_BYTES + length
+        overlay.settle(batch.changes)
+        self._revision = batch.changes[-1].revision
+        self._recent.extend(batch.changes)
+        for outcome in batch.outcomes:
+            outcome.settled = True
+        for outcome, _ in batch.reads:
+            outcome.settled = True
+
+    def _fail(self, failure: StateError) -> None:
+        """Settle all that is pending as failed: nothing of it is applied, and it is forgotten.
+
+        What was executed on top of a batch that failed saw values that will never be. Reads are
+        run again over what is durable.
+        """
+        later = failure if isinstance(failure, DiskFull) else read_only(failure)
+        batches, self._flying = [*self._flying, *self._staged], []
+        self._staged = [Batch()]
+        self._overlay.scopes.clear()
+        self._next_revision = self._revision + 1
+        for batch in batches:
+            for outcome in batch.outcomes:
+                outcome.change, outcome.errors = None, ()
+                outcome.failure = failure
+                outcome.settled = True
+            failure = later
+        for batch in batches:
+            for outcome, command in batch.reads:
+                self._read_again(outcome, command)
+
+    def _read_again(self, outcome: Outcome, command: Read) -> None:
+        try:
+            again = self._read(command)
+        except StateError as failure:
+            again = Outcome(failure=failure)
+        outcome.entry, outcome.values = again.entry, again.values
+        outcome.reading, outcome.failure = again.reading, again.failure
+        outcome.settled = True
+
+    def _do_chores(self) -> None:
+        if self._log.retired:
+            self._log.retired.clear()
+            self._retention.trim()
+            self._log.base_revision = self._retention.revision
+        if self._chore is None and self._log.has_chores:
+            self._chore = asyncio.wrap_future(self._background.submit(self._log.do_chores))
+            self._chore.add_done_callback(self._chores_done)
+
+    def _chores_done(self, done: asyncio.Future[None]) -> None:
+        self._chore = None
+
+    # -- feed and figures -----------------------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        """See `Store.revision`."""
+        return self._revision
+
+    @property
+    def oldest_revision(self) -> int:
+        """See `Store.oldest_revision`."""
+        return self._retention.revision
+
+    def changes(self, after: int, limit: int, bytes_max: int) -> Sequence[Change]:
+        """See `Store.changes`. Reads files when `after` is further back than memory reaches.
+
+        Raises:
+            StoreDamaged, StorageError: a part of the log cannot be read.
+        """
+        if after < self.oldest_revision:
+            raise RevisionCompacted(
+                f"changes after revision {after} are no longer kept; the oldest that can be asked "
+                f"for is {self.oldest_revision}",
+                oldest_revision=self.oldest_revision,
+            )
+        kept_after = self._recent.after
+        is_recent = kept_after is not None and after >= kept_after
+        source = self._recent.since(after) if is_recent else self._history.since(after)
+        taken: list[Change] = []
+        size = 0
+        for change in source:
+            if change.revision > self._revision or len(taken) >= limit:
+                break
+            taken.append(change)
+            size += len(change.before or _ABSENT) + len(change.after or _ABSENT)
+            if size >= bytes_max:
+                break
+        return taken
+
+    def info(self) -> StoreInfo:
+        """See `Store.info`."""
+        problem = ""
+        if self._log.failure is not None:
+            problem = self._log.failure.message
+        elif self._log.has_no_room:
+            problem = disk_full(self._directory).message
+        return StoreInfo(
+            adapter="disk",
+            durability=self._durability,
+            revision=self._revision,
+            oldest_revision=self.oldest_revision,
+            scopes=len(self._index.scopes),
+            keys=self._index.keys,
+            bytes=self._index.value_bytes,
+            disk_bytes=sum(segment.file_bytes for segment in self._segments.ordered[:-1])
+            + self._log.file_bytes,
+            directory=str(self._directory),
+            healthy=not problem,
+            problem=problem,
+        )
+
+    async def close(self) -> None:
+        """See `Store.close`. The next start finds the log closed in order."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        await self.commit()
+        await self._writer.close()
+        if self._chore is not None:
+            await asyncio.wait([self._chore])
+        self._background.shutdown()
+        try:
+            self._log.close(self._revision)
+        finally:
+            self._segments.close()
+            self._segments.files.close(self._lock)
+
+
+def read_only(failure: StateError) -> StoreReadOnly:
+    """The error for a write after the device failed."""
+    return StoreReadOnly(
+        f"Writes are refused since an earlier one failed: {failure.message}. Restart once the "
+        f"disk is well; nothing changed",
+    )
+
+
+def _require_text(scope: str, key: str) -> None:
+    for name in (scope, key):
+        if not name.isascii():
+            try:
+                name.encode()
+            except UnicodeEncodeError as error:
+                raise InvalidRequest(f"{name!r} is not valid Unicode text") from error

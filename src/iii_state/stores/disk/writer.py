@@ -1,0 +1,111 @@
+"""Getting batches to the disk: in the event loop or in a thread, synced now, later or never."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+
+from iii_state.core.changes import Change
+from iii_state.core.store import Durability
+from iii_state.errors import StateError
+from iii_state.stores.disk.format import Payload, encode_changes
+from iii_state.stores.disk.log import Log
+from iii_state.stores.disk.recovery import RELAXED_GAP
+from iii_state.stores.disk.segment import Segment
+
+INLINE_CHANGES_MAX = 32
+INLINE_SYNC_S_MAX = 0.000_5
+"""A commit of no more changes is synced in the event loop while a sync takes no longer than that;
+others in a thread, where handing over costs less than the loop gains."""
+
+
+class Writer:
+    """Appends batches to the log in the store's durability mode."""
+
+    def __init__(self, log: Log, durability: Durability, executor: Executor) -> None:
+        self._log = log
+        self._is_relaxed = durability != "commit"
+        self._executor = executor
+        self._sync_s = 0.0
+        self._synced_revision = 0
+        self._syncing: asyncio.Task[None] | None = None
+
+    async def write(self, changes: Sequence[Change]) -> tuple[Segment, int, list[int]]:
+        """Append changes as one block; in mode `commit`, return when they are on the device.
+
+        Returns the segment, where the records begin in it, and the lengths of their values.
+
+        Raises:
+            DiskFull: no room; nothing was written.
+            OutcomeUnknown: the device failed.
+        """
+        payload, lengths = encode_changes(changes)
+        if self._is_relaxed:
+            segment, offset = await self._write_relaxed(payload)
+        elif len(changes) <= INLINE_CHANGES_MAX and self._sync_s <= INLINE_SYNC_S_MAX:
+            segment, offset = self._timed(payload)
+        else:
+            segment, offset = await self._in_thread(lambda: self._timed(payload))
+        return segment, offset, lengths
+
+    def _timed(self, payload: Payload) -> tuple[Segment, int]:
+        started = time.perf_counter()
+        written = self._log.append(payload)
+        self._sync_s += (time.perf_counter() - started - self._sync_s) / 8
+        return written
+
+    async def _write_relaxed(self, payload: Payload) -> tuple[Segment, int]:
+        if payload.last_revision - self._synced_revision > RELAXED_GAP // 2:
+            await self.sync()
+            self._synced_revision = payload.first_revision - 1
+        if self._log.will_roll(payload.block_bytes):
+            return await self._in_thread(lambda: self._log.append(payload, is_relaxed=True))
+        return self._log.append(payload, is_relaxed=True)
+
+    async def _in_thread(self, write: Callable[[], tuple[Segment, int]]) -> tuple[Segment, int]:
+        written = asyncio.wrap_future(self._executor.submit(write))
+        try:
+            return await asyncio.shield(written)
+        except asyncio.CancelledError:
+            if written.done():
+                raise
+        # The block is on its way to the disk: it must be counted before the task may end.
+        while not written.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([written])
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+        task.cancel()
+        return written.result()
+
+    async def sync(self) -> None:
+        """Put everything that was written on the device.
+
+        Raises:
+            OutcomeUnknown: the device failed.
+        """
+        if self._log.sequence > self._log.durable_sequence:
+            await asyncio.wrap_future(self._executor.submit(self._log.sync))
+
+    def start_syncing(self, interval_s: float) -> None:
+        """Sync every so often, until `close` or a failure."""
+        self._syncing = asyncio.create_task(self._sync_for_ever(interval_s), name="disk-sync")
+
+    async def _sync_for_ever(self, interval_s: float) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self.sync()
+            except StateError:
+                return  # The log knows, and refuses writes from now on.
+
+    async def close(self) -> None:
+        """Stop syncing by itself."""
+        if self._syncing is not None:
+            self._syncing.cancel()
+            await asyncio.wait([self._syncing])
+        self._executor.shutdown()
