@@ -43,7 +43,10 @@ class Commits:
         self._reading: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
-        self._committing = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.newest_revision = store.revision
+        """That of the newest executed change, which may not be durable yet."""
 
     def start(self) -> None:
         """Begin to commit. Needs a running event loop."""
@@ -56,6 +59,8 @@ class Commits:
             StateError: the store refuses; nothing changed and the call is not answered.
         """
         outcome = self._store.execute(command)
+        if outcome.change is not None:
+            self.newest_revision = outcome.change.revision
         if outcome.reading is not None:
             self._read(call, encode, outcome)
             return
@@ -68,30 +73,29 @@ class Commits:
 
     async def settled(self) -> None:
         """Wait until all that was submitted so far has been answered."""
-        while self._waiting or self._committing or self._reading:
-            await asyncio.sleep(0)
-            if self._committing or self._reading:
-                await asyncio.sleep(0.001)
+        if self._reading:
+            await asyncio.wait(self._reading)
+        await self._idle.wait()
 
     async def stop(self) -> None:
         """Commit and answer what is waiting, then end."""
+        if self._reading:
+            await asyncio.wait(self._reading)
         self._stopping = True
         self._wakeup.set()
         if self._task is not None:
             await self._task
-        if self._reading:
-            await asyncio.wait(self._reading)
 
     async def _run(self) -> None:
         while not (self._stopping and not self._waiting):
             await self._wakeup.wait()
             self._wakeup.clear()
             waiting, self._waiting = self._waiting, []
-            self._committing = True
             changes = await self._store.commit()
-            self._committing = False
             for call, encode, outcome in waiting:
                 self._release(call, encode, outcome)
+            if not self._waiting:
+                self._idle.set()
             if changes:
                 self._committed(changes)
             if waiting:
@@ -111,6 +115,8 @@ class Commits:
             await asyncio.sleep(0)
 
     def _wait(self, call: Call, encode: Encode, outcome: Outcome) -> None:
+        if not self._waiting:
+            self._idle.clear()
         self._waiting.append((call, encode, outcome))
         caller = call.caller
         if caller is not None:
