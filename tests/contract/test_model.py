@@ -37,11 +37,13 @@ from iii_state.core.commands import (
 )
 from iii_state.core.store import Store
 from iii_state.core.values import encode_text
+from iii_state.stores.disk.store import DiskStore
 from iii_state.stores.memory import MemoryStore
 from iii_state.testing.clocks import FakeClock
 from iii_state.testing.store_contract.rig import update_of
 
 UNBOUNDED = 1 << 40
+SEGMENT_BYTES = 4096
 
 names = st.sampled_from(["", "a", "b", "a:b", "🦊", "\0", "é", "../x"]) | st.text(
     st.characters(exclude_categories=["Cs"]), max_size=3
@@ -177,7 +179,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(back=st.integers(0, 30), limit=st.integers(1, 10))
     def read_changes(self, back: int, limit: int) -> None:
-        after = max(self.committed - back, 0)
+        after = max(self.committed - back, self.store.oldest_revision)
         expected = self.model.changes[after : min(after + limit, self.committed)]
         assert [*self.store.changes(after, limit, UNBOUNDED)] == expected
 
@@ -204,12 +206,27 @@ class StoreMachine(RuleBasedStateMachine):
             assert info.bytes == sum(len(e.value) for scope in entries for e in scope.values())
 
 
+class DiskStoreMachine(StoreMachine):
+    """Rolls to a new segment after a few writes, and forgets changes soon."""
+
+    keeps_data = True
+
+    async def open(self, place: Path) -> Store:
+        return await DiskStore.open(
+            place,
+            clock_ms=self.clock,
+            segment_bytes=SEGMENT_BYTES,
+            history_bytes=4 * SEGMENT_BYTES,
+            cache_bytes=SEGMENT_BYTES,
+        )
+
+
 async def _read(outcome: Outcome) -> None:
     if outcome.reading is not None:
         await outcome.reading
 
 
-@pytest.mark.parametrize("machine", [StoreMachine], ids=["memory"])
+@pytest.mark.parametrize("machine", [StoreMachine, DiskStoreMachine], ids=["memory", "disk"])
 def test_the_store_behaves_as_the_model(machine: type[StoreMachine]) -> None:
     run_state_machine_as_test(
         machine,
