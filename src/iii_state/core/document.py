@@ -63,12 +63,12 @@ class _Growing:
         self.pieces.append(bytes(value)[1:-1])
 
     def text(self) -> bytes:
+        """The whole, as JSON text."""
         return b"".join(self.pieces) + (b"]" if self.kind == "array" else b'"')
 
 
 Node: TypeAlias = "msgspec.Raw | dict[str, Node] | _Growing | int | float"
 Members: TypeAlias = dict[str, Node]
-
 
 _decode = cast("Callable[[JsonText], Members]", decode_members)
 
@@ -111,9 +111,14 @@ class Document:
         """Add to a number; what is missing becomes `amount`."""
         holder = self._holder_of(name)
         old = holder.get(name)
-        total = amount if old is None else _sum(old, amount)
+        if old is None:
+            holder[name] = amount
+            return
+        total = _sum(old, amount)
         if total is None:
-            raise _not_number(name, holder[name], amount)
+            found = _kind(old)
+            fault = f"{amount} more is out of range" if found == "number" else "not a number"
+            raise Refusal("not_number", f"{_quoted(name)} is of type {found}: {fault}")
         holder[name] = total
 
     def append(self, path: Sequence[str], value: JsonText) -> None:
@@ -155,7 +160,7 @@ class Document:
             place = f"[{', '.join(path)}]" if len(path) > 1 else _quoted(name)
             raise Refusal(
                 "target_not_object",
-                f"{place} names a member, but root is {_kind(outer[ROOT])}: it must be an object",
+                f"{place} names a member of an object, but root is of type {_kind(outer[ROOT])}",
             )
         return root
 
@@ -223,23 +228,19 @@ def _append(holder: Members, name: str, value: JsonText, *, bare: bool) -> None:
     else:
         raise Refusal(
             "type_mismatch",
-            f"{_quoted(name)} is {found} and cannot take {added}: an array takes any value, a "
-            "string takes strings",
+            f"{_quoted(name)} is of type {found} and takes no {added}: arrays take any value, "
+            "strings take strings",
         )
 
 
 def _growing(holder: Members, name: str) -> _Growing:
+    """The array or string called `name`, made ready to grow."""
     node = holder[name]
-    if not isinstance(node, _Growing):
-        assert isinstance(node, msgspec.Raw)
-        node = holder[name] = _Growing(kind_of(node), bytes(node))
-    return node
-
-
-def _not_number(name: str, old: Node, amount: int) -> Refusal:
-    found = _kind(old)
-    reason = f"adding {amount} leaves the range of numbers" if found == "number" else "cannot add"
-    return Refusal("not_number", f"expected a number at {_quoted(name)}, found {found}: {reason}")
+    if isinstance(node, _Growing):
+        return node
+    assert isinstance(node, msgspec.Raw)  # numbers and objects are the only other nodes
+    grown = holder[name] = _Growing(kind_of(node), bytes(node))
+    return grown
 
 
 def _quoted(name: str) -> str:

@@ -36,7 +36,7 @@ FORBIDDEN_NAMES: Final = frozenset({"__proto__", "constructor", "prototype"})
 
 DOC_URL: Final = "https://iii.dev/docs/workers/iii-state#error-codes"
 SHOWN_MAX: Final = 80
-"""Characters of a client's own text that a message repeats."""
+"""Bytes or characters of a client's own text that a message repeats."""
 
 Path = Annotated[str, msgspec.Meta(description="a string")]
 DeepPath = Annotated[
@@ -203,13 +203,15 @@ def _member_fault(field: msgspec.structs.FieldInfo, value: msgspec.Raw | None) -
     return ""
 
 
-def _described(raw: msgspec.Raw | bytes) -> str:
-    """A value as found: its type, with the text of scalars."""
+def _described(raw: JsonText) -> str:
+    """A value as found: its type, with the text of booleans, numbers and strings."""
     kind = kind_of(raw)
-    if kind in ("null", "array", "object"):
-        return kind
-    shown = bytes(raw).decode(errors="replace")
-    return f"{kind} {shown[:SHOWN_MAX]}" + ("..." if len(shown) > SHOWN_MAX else "")
+    if kind == "null":
+        return "null"
+    if kind in ("array", "object"):
+        return f"an {kind}"
+    text = bytes(raw)[:SHOWN_MAX].decode(errors="ignore")
+    return f"the {kind} {text}" + ("..." if len(raw) > SHOWN_MAX else "")
 
 
 def apply_operations(

@@ -41,7 +41,8 @@ _KINDS: Final[dict[int, Kind]] = {
 }
 
 _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
-_BRACKET_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_BRACKET_STEPS: Final = {ord("["): 1, ord("]"): -1}
+_BRACES_AS_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
 _NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b'[]{}"'))
 
 _encode = msgspec.json.Encoder().encode
@@ -79,9 +80,16 @@ def nesting_of(raw: JsonText) -> int:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     # What is left are brackets and the quotes around strings. Most strings are now two quotes side
     # by side; to drop any two such quotes leaves all else as much inside or outside as it was.
-    structure = text.translate(None, _NOT_STRUCTURE).replace(b'""', b"")
+    structure = text.translate(_BRACES_AS_BRACKETS, _NOT_STRUCTURE).replace(b'""', b"")
     brackets = b"".join(structure.split(b'"')[::2])
-    return max(accumulate(map(_BRACKET_STEPS.__getitem__, brackets)), default=0)
+    levels = 0
+    while brackets:
+        shorter = brackets.replace(b"[]", b"")  # every innermost level at once
+        if 2 * len(shorter) > len(brackets):  # more deep than wide: count the rest one by one
+            return levels + max(accumulate(map(_BRACKET_STEPS.__getitem__, brackets)))
+        brackets = shorter
+        levels += 1
+    return levels
 
 
 def nests_deeper_than(raw: bytes, nesting_max: int) -> bool:
