@@ -16,6 +16,10 @@ from iii_state.wire import messages
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
+ENVELOPE_BYTES = 512
+"""Kept free in a message for what stands around a result."""
+
+
 class Call(msgspec.Struct):
     """What is asked of a function. Answered, or failed, exactly once.
 
@@ -42,6 +46,11 @@ class Call(msgspec.Struct):
     def caller(self) -> Worker | None:
         """The worker that asks; None when the engine itself does."""
         return None
+
+    @property
+    def room(self) -> int:
+        """How many bytes of JSON an answer to this caller can carry."""
+        return 1 << 62
 
     def answer(self, result: bytes | None) -> None:
         """Give the result's JSON text; None means that there is none."""
@@ -80,6 +89,11 @@ class WorkerCall(Call):
     def caller(self) -> Worker:
         """See `Call.caller`."""
         return self.worker
+
+    @property
+    def room(self) -> int:
+        """See `Call.room`."""
+        return self.worker.message_bytes_max - ENVELOPE_BYTES
 
     def answer(self, result: bytes | None) -> None:
         """See `Call.answer`. A result too large for the caller's client becomes an error."""

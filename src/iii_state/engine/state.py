@@ -33,15 +33,11 @@ from iii_state.engine import state_schemas as schemas
 from iii_state.engine.calls import Call
 from iii_state.engine.commits import Commits, Encode
 from iii_state.engine.functions import Builtin
-from iii_state.engine.workers import MESSAGE_BYTES_SAFE
 from iii_state.errors import InvalidRequest, LimitExceeded
 from iii_state.wire.frames import ABSENT
 
 OWNER = "iii-state"
 """The worker under which discovery lists the state functions."""
-
-ENVELOPE_BYTES = 512
-"""Kept free in a message for what stands around a result."""
 
 
 class StateLimits(msgspec.Struct, frozen=True):
@@ -155,16 +151,19 @@ class StateFunctions:
 
     def _update(self, call: Call, request: UpdateRequest) -> Update:
         self._check_names(call, request.scope, request.key)
-        operations = decode_operations(bytes(request.ops), self._limits.ops_max)
+        text = bytes(request.ops)
+        # The values of operations stand two levels deep in the list.
+        check_value(text, self._limits.nesting_max + 2)
+        operations = decode_operations(text, self._limits.ops_max)
         return Update(
             request.scope, request.key, operations, call.origin, self._limits.value_bytes_max
         )
 
     def _list(self, call: Call, request: ScopeRequest) -> ListValues:
-        return ListValues(request.scope, _room(call))
+        return ListValues(request.scope, call.room)
 
     def _list_keys(self, call: Call, request: ScopeRequest) -> ListKeys:
-        return ListKeys(request.scope, _room(call))
+        return ListKeys(request.scope, call.room)
 
     def _list_groups(self, call: Call, request: EmptyRequest) -> ListScopes:
         return ListScopes()
@@ -226,12 +225,6 @@ def _value_too_large(limit: str, actual: int, bound: int) -> LimitExceeded:
         actual=actual,
         bound=bound,
     )
-
-
-def _room(call: Call) -> int:
-    """How many bytes of values fit into one answer to this caller."""
-    caller = call.caller
-    return (caller.message_bytes_max if caller else MESSAGE_BYTES_SAFE) - ENVELOPE_BYTES
 
 
 def _old_and_new(outcome: Outcome) -> bytes:
