@@ -19,12 +19,17 @@ import msgspec
 
 from iii_state.core.store import Store
 from iii_state.core.values import encode_text
+from iii_state.engine.announcement import Announcements
 from iii_state.engine.calls import EngineCall, WorkerCall
 from iii_state.engine.commits import Commits
 from iii_state.engine.functions import DEFAULT_NAMESPACE, FunctionTable
 from iii_state.engine.invocations import Failure, Reply
+from iii_state.engine.reactions import Reactions
 from iii_state.engine.registrations import Registrations
 from iii_state.engine.state import StateFunctions, StateLimits
+from iii_state.engine.timers import Timers
+from iii_state.engine.trigger_types import StateTriggers
+from iii_state.engine.triggers import Triggers
 from iii_state.engine.workers import Peer, Worker
 from iii_state.wire import messages
 from iii_state.wire.frames import (
@@ -52,7 +57,10 @@ class EngineLimits(msgspec.Struct, frozen=True):
 
 
 class Engine:
-    """Everything that is connected, and everything that can be called."""
+    """Everything that is connected, and everything that can be called.
+
+    Time comes from `timers`, by default the running event loop.
+    """
 
     def __init__(
         self,
@@ -60,22 +68,37 @@ class Engine:
         limits: EngineLimits,
         clock_ms: Callable[[], int],
         new_id: Callable[[], str],
+        timers: Timers | None = None,
     ) -> None:
         self.store = store
         self.limits = limits
+        self.timers = timers if timers is not None else asyncio.get_running_loop()
         self.functions = FunctionTable()
         self.workers: dict[str, Worker] = {}
         self._clock_ms = clock_ms
         self.new_id = new_id
+        self.reactions = Reactions(
+            store,
+            self,
+            self.timers,
+            resume_window_s=limits.resume_window_s,
+            enabled=limits.triggers_enabled,
+        )
+        self.triggers = Triggers()
+        self.triggers.add_builtin(StateTriggers(self.reactions))
         self.registrations = Registrations(self)
         self.commits = Commits(
             store,
-            lambda changes: None,
+            self.reactions.committed,
             gather_us=limits.gather_us,
             in_flight_max=limits.in_flight_max,
         )
-        for function in StateFunctions(store, self.commits, limits.state).functions():
-            self.functions.add_builtin(function)
+        for group in (
+            StateFunctions(store, self.commits, limits.state),
+            Announcements(self.registrations.settle, lambda worker: None),
+        ):
+            for function in group.functions():
+                self.functions.add_builtin(function)
         self._handlers: dict[str, Callable[[Worker, Frame], None]] = {
             "invokefunction": self._on_invoke,
             "invocationresult": self._on_result,
@@ -94,6 +117,7 @@ class Engine:
 
     async def stop(self) -> None:
         """Commit and answer what is waiting. Connections stay; the host closes them."""
+        self.reactions.stop()
         await self.commits.stop()
 
     async def drain(self, grace_s: float) -> None:
@@ -102,6 +126,7 @@ class Engine:
         Results are taken meanwhile. Calls that come are failed: nothing of them is done.
         """
         self._handlers["invokefunction"] = self._refuse_while_draining
+        self.reactions.stop()
         await self.commits.settled()
         until = time.monotonic() + grace_s
         while time.monotonic() < until and any(w.executing for w in self.workers.values()):
@@ -138,7 +163,6 @@ class Engine:
             return
         worker.connected = False
         self.registrations.end(worker)
-        worker.stop_executing()
         del self.workers[worker.id]
 
     def invoke(

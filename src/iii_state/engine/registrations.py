@@ -9,13 +9,19 @@ Source: docs/protocol.md, namespaces.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
+from msgspec import Raw
+
 from iii_state.engine.functions import DEFAULT_NAMESPACE, WorkerFunction
+from iii_state.engine.timers import Timer
+from iii_state.engine.trigger_types import Provided
+from iii_state.engine.triggers import Trigger
 from iii_state.engine.workers import Worker
+from iii_state.errors import InvalidRequest, StateError
 from iii_state.wire import messages
 from iii_state.wire.frames import Registration, sent
 
@@ -32,21 +38,27 @@ class Registrations:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._waiting: dict[Worker, list[tuple[Handler, Registration]]] = {}
-        self._grace: dict[Worker, asyncio.TimerHandle] = {}
+        self._waiting: dict[Worker, list[Callable[[], None]]] = {}
+        self._grace: dict[Worker, Timer] = {}
 
     def handlers(self) -> dict[str, Handler]:
         """The message types that are served here."""
         return {
             "registerfunction": self._in_turn(self._register_function),
             "unregisterfunction": self._in_turn(self._unregister_function),
+            "registertriggertype": self._in_turn(self._register_trigger_type),
+            "unregistertriggertype": self._in_turn(self._unregister_trigger_type),
+            "registertrigger": self._take_trigger,
+            "unregistertrigger": self._in_turn(self._unregister_trigger),
+            "triggerregistrationresult": self._on_trigger_result,
         }
 
     def begin(self, worker: Worker) -> None:
         """Hold back the registrations of a fresh connection."""
         self._waiting[worker] = []
-        self._grace[worker] = asyncio.get_running_loop().call_later(
-            self._engine.limits.namespace_grace_s, self.settle, worker, DEFAULT_NAMESPACE
+        self._grace[worker] = self._engine.timers.call_later(
+            self._engine.limits.namespace_grace_s,
+            partial(self.settle, worker, DEFAULT_NAMESPACE),
         )
 
     def settle(self, worker: Worker, namespace: str) -> None:
@@ -55,25 +67,34 @@ class Registrations:
             return
         worker.namespace = namespace
         self._grace.pop(worker).cancel()
-        for handler, frame in self._waiting.pop(worker):
-            handler(worker, frame)
+        for apply in self._waiting.pop(worker):
+            apply()
 
     def end(self, worker: Worker) -> None:
-        """Undo all that a worker registered."""
+        """Undo all that a worker registered, and what it executes.
+
+        The order is that of the original: functions, calls, triggers, trigger types.
+        """
         if worker.namespace is None:
             self._grace.pop(worker).cancel()
             del self._waiting[worker]
         for function_id in list(worker.functions):
             self._engine.functions.unregister(worker, function_id)
+        worker.stop_executing()
+        self._engine.triggers.owner_left(worker)
+        self._engine.triggers.provider_left(worker)
 
     def _in_turn(self, handler: Handler) -> Handler:
         def take(worker: Worker, frame: Registration) -> None:
-            if worker.namespace is None:
-                self._waiting[worker].append((handler, frame))
-            else:
-                handler(worker, frame)
+            self._apply_in_turn(worker, partial(handler, worker, frame))
 
         return take
+
+    def _apply_in_turn(self, worker: Worker, apply: Callable[[], None]) -> None:
+        if worker.namespace is None:
+            self._waiting[worker].append(apply)
+        else:
+            apply()
 
     def _register_function(self, worker: Worker, frame: Registration) -> None:
         function_id = frame.id
@@ -120,3 +141,112 @@ class Registrations:
     def _unregister_function(self, worker: Worker, frame: Registration) -> None:
         if frame.id is not None:
             self._engine.functions.unregister(worker, frame.id)
+
+    def _register_trigger_type(self, worker: Worker, frame: Registration) -> None:
+        type_id = frame.id
+        namespace = frame.namespace if frame.namespace is not None else worker.namespace
+        if type_id is None or namespace is None or not namespace.strip():
+            log.warning("worker %s sent a trigger type without id or namespace", worker.label)
+            return
+        if type_id == "state" or type_id.startswith("engine::"):
+            log.warning("worker %s may not take the trigger type %r", worker.label, type_id)
+            return
+        self._engine.triggers.provide(
+            Provided(
+                worker,
+                namespace,
+                type_id,
+                frame.description or "",
+                _schema(frame.trigger_request_format),
+                _schema(frame.call_request_format),
+            )
+        )
+
+    def _unregister_trigger_type(self, worker: Worker, frame: Registration) -> None:
+        namespace = frame.namespace if frame.namespace is not None else worker.namespace
+        trigger_type = self._engine.triggers.type_of(namespace or DEFAULT_NAMESPACE, frame.id or "")
+        if trigger_type is not None and trigger_type.provider is worker:
+            self._engine.triggers.withdraw(trigger_type)
+
+    def _take_trigger(self, worker: Worker, frame: Registration) -> None:
+        """A trigger hears of what is written after its message, also when that has to wait."""
+        revision = self._engine.commits.newest_revision
+        self._apply_in_turn(worker, partial(self._register_trigger, worker, frame, revision))
+
+    def _register_trigger(self, worker: Worker, frame: Registration, revision: int) -> None:
+        if frame.id is None:
+            log.info("worker %s registered a trigger without id; dropped", worker.label)
+            return
+        try:
+            self._engine.triggers.bind(_trigger(worker, frame, revision))
+        except StateError as error:
+            log.warning("trigger %r of worker %s: %s", frame.id, worker.label, error.message)
+            worker.peer.send(
+                messages.trigger_registration_failed(
+                    trigger_id=frame.id,
+                    trigger_type=frame.trigger_type or "",
+                    function_id=frame.function_id or "",
+                    code=error.wire_code,
+                    message=error.message,
+                )
+            )
+
+    def _unregister_trigger(self, worker: Worker, frame: Registration) -> None:
+        trigger = self._engine.triggers.get(frame.id or "")
+        if trigger is None:
+            return
+        if trigger.owner is not worker:
+            log.warning("worker %s may not unregister another's trigger %r", worker.label, frame.id)
+            return
+        self._engine.triggers.unbind(trigger)
+
+    def _on_trigger_result(self, worker: Worker, frame: Registration) -> None:
+        """What a provider says of a trigger. Success needs nothing done."""
+        trigger = self._engine.triggers.get(frame.id or "")
+        if trigger is None or trigger.type is None or trigger.type.provider is not worker:
+            return
+        error = frame.error
+        if error is None:
+            return
+        trigger.owner.peer.send(
+            messages.trigger_registration_failed(
+                trigger_id=trigger.id,
+                trigger_type=trigger.type_id,
+                function_id=trigger.function_id,
+                code=error.code,
+                message=error.message,
+                stacktrace=error.stacktrace,
+            )
+        )
+        self._engine.triggers.park(trigger)
+
+
+def _trigger(worker: Worker, frame: Registration, revision: int) -> Trigger:
+    if frame.id is None or frame.trigger_type is None or frame.function_id is None:
+        raise InvalidRequest(
+            "A trigger needs the strings `id`, `trigger_type` and `function_id`; nothing is bound",
+            code="trigger_registration_failed",
+        )
+    for name in ("namespace", "trigger_namespace"):
+        given: str | None = getattr(frame, name)
+        if given is not None and not given.strip():
+            raise InvalidRequest(
+                f"The {name} of trigger {frame.id!r} cannot be blank; leave it out for the default",
+                code="INVALID_NAMESPACE",
+            )
+    return Trigger(
+        frame.id,
+        frame.trigger_type,
+        frame.function_id,
+        worker,
+        revision,
+        bytes(frame.config) or None,
+        sent(frame.metadata),
+        frame.namespace,
+        frame.trigger_namespace,
+    )
+
+
+def _schema(raw: Raw) -> Raw | None:
+    text = sent(raw)
+    return Raw(text) if text is not None else None

@@ -1,0 +1,128 @@
+"""The kinds of trigger types: `state`, notices of the engine's own, and those of workers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from iii_state.core.bindings import Binding, BindingConfig
+from iii_state.engine import state_schemas
+from iii_state.engine.functions import DEFAULT_NAMESPACE
+from iii_state.engine.invocations import Failure, Invoker
+from iii_state.engine.reactions import Reactions
+from iii_state.engine.state import OWNER
+from iii_state.engine.triggers import Schema, Trigger, TriggerType
+from iii_state.engine.workers import Worker
+from iii_state.wire import messages
+
+log = logging.getLogger("iii_state.triggers")
+
+
+class StateTriggers(TriggerType):
+    """The type `state`: changes of the store. Reactions keep the places of those that are away."""
+
+    def __init__(self, reactions: Reactions) -> None:
+        super().__init__(
+            "state",
+            state_schemas.TRIGGER_DESCRIPTION,
+            owner=OWNER,
+            config_schema=state_schemas.TRIGGER_CONFIG,
+            call_schema=state_schemas.TRIGGER_CALL,
+        )
+        self._reactions = reactions
+
+    def bind(self, trigger: Trigger) -> None:
+        """See `TriggerType.bind`."""
+        self._reactions.bind(
+            trigger.owner,
+            Binding(
+                trigger.id,
+                trigger.function_id,
+                trigger.target_namespace,
+                BindingConfig.parse(trigger.config),
+                trigger.config,
+                trigger.metadata,
+                trigger.revision,
+            ),
+        )
+
+    def unbind(self, trigger: Trigger) -> None:
+        """See `TriggerType.unbind`."""
+        self._reactions.unbind(trigger.id)
+
+    def owner_left(self, owner: Worker, triggers: Sequence[Trigger]) -> None:
+        """See `TriggerType.owner_left`."""
+        self._reactions.detach(owner)
+
+
+class Notices(TriggerType):
+    """A type by which the engine tells of itself. The config means nothing."""
+
+    def __init__(self, type_id: str, description: str, *, owner: str, invoker: Invoker) -> None:
+        super().__init__(type_id, description, owner=owner)
+        self._invoker = invoker
+
+    def bind(self, trigger: Trigger) -> None:
+        """See `TriggerType.bind`."""
+
+    def unbind(self, trigger: Trigger) -> None:
+        """See `TriggerType.unbind`."""
+
+    def fire(self, payload: bytes) -> None:
+        """Call every bound function, once, with this JSON text."""
+        for trigger in list(self.triggers.values()):
+            self._invoker.invoke(
+                trigger.target_namespace,
+                trigger.function_id,
+                payload,
+                self._answered,
+                metadata=trigger.metadata,
+            )
+
+    def _answered(self, result: bytes | None, failure: Failure | None) -> None:
+        if failure is not None:
+            log.warning("a notice of %s failed: %s: %s", self.id, failure.code, failure.message)
+
+
+class Provided(TriggerType):
+    """A type that a worker watches for. It is told of each trigger, and calls the function itself.
+
+    A trigger counts as active until the provider says otherwise.
+    """
+
+    def __init__(
+        self,
+        provider: Worker,
+        namespace: str,
+        type_id: str,
+        description: str,
+        config_schema: Schema | None,
+        call_schema: Schema | None,
+    ) -> None:
+        super().__init__(
+            type_id,
+            description,
+            namespace=namespace,
+            provider=provider,
+            config_schema=config_schema,
+            call_schema=call_schema,
+        )
+        self._peer = provider.peer
+
+    def bind(self, trigger: Trigger) -> None:
+        """See `TriggerType.bind`."""
+        self._peer.send(
+            messages.register_trigger(
+                trigger_id=trigger.id,
+                trigger_type=self.id,
+                function_id=trigger.function_id,
+                config=trigger.config or b"{}",
+                metadata=trigger.metadata,
+                namespace=trigger.namespace,
+                trigger_namespace=None if self.namespace == DEFAULT_NAMESPACE else self.namespace,
+            )
+        )
+
+    def unbind(self, trigger: Trigger) -> None:
+        """See `TriggerType.unbind`."""
+        self._peer.send(messages.unregister_trigger(trigger.id, self.id))
