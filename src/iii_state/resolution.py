@@ -37,10 +37,10 @@ class Resolved(msgspec.Struct, frozen=True):
     origins: Mapping[str, str]
     notices: tuple[str, ...] = ()
 
-    def changed(self) -> dict[str, str]:
-        """The settings that differ from their defaults, as `value (origin)`. Secrets masked."""
+    def changed(self) -> dict[str, tuple[str, str]]:
+        """The settings that differ from their defaults: value as text (secrets masked), origin."""
         return {
-            row.name: f"{row.show(value)} ({self.origins[row.name]})"
+            row.name: (row.show(value), self.origins[row.name])
             for row in SETTINGS
             if (value := getattr(self.settings, row.name)) != row.default
         }

@@ -23,7 +23,7 @@ from iii_state.errors import ConfigurationError
 
 Section = Literal["iii-worker-manager", "iii-state"]
 Durable = Literal["commit", "interval", "none"]
-LogFormat = Literal["auto", "text", "json"]
+LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 LISTENER: Section = "iii-worker-manager"
@@ -167,8 +167,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 5.0
     log_format: Annotated[
         LogFormat,
-        About("`text`, `json`, or `auto`: text with colours on a terminal.", flag=True),
-    ] = "auto"
+        About("How log lines look: `text` (coloured on a terminal), or `json`.", flag=True),
+    ] = "text"
     log_level: Annotated[LogLevel, About("Least severe lines to log.", flag=True)] = "info"
 
     def __repr__(self) -> str:

@@ -28,9 +28,9 @@ def test_the_stronger_layer_wins_and_its_origin_is_told() -> None:
 
     assert (resolved.settings.port, resolved.settings.cache_bytes) == (1, 1 << 20)
     assert resolved.changed() == {
-        "port": "1 (flag --port)",
-        "cache_bytes": "1MiB (variable)",
-        "ops_max": "5 (f:3)",
+        "port": ("1", "flag --port"),
+        "cache_bytes": ("1MiB", "variable"),
+        "ops_max": ("5", "f:3"),
     }
 
 
@@ -68,7 +68,7 @@ def test_the_token_is_the_first_line_of_its_file(tmp_path: Path) -> None:
     resolved = resolve({"token_file": Given(str(file), "flag --token-file")})
 
     assert resolved.settings.token == "s3cret"
-    assert resolved.changed()["token"] == "*** (flag --token-file)"
+    assert resolved.changed()["token"] == ("***", "flag --token-file")
 
 
 def test_a_token_file_in_a_flag_wins_over_a_token_in_the_environment(tmp_path: Path) -> None:

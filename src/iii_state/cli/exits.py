@@ -11,7 +11,6 @@ from typing import Any
 import click
 import msgspec
 
-from iii_state.cli.terminal import safe
 from iii_state.errors import (
     ConfigurationError,
     ConnectionFailed,
@@ -22,6 +21,7 @@ from iii_state.errors import (
     StoreLocked,
     TimedOut,
 )
+from iii_state.terminal import safe
 
 OK = 0
 FAILED = 1

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 import click
 import msgspec
 
-from iii_state.cli.terminal import is_terminal, safe, safe_name
+from iii_state.terminal import is_terminal, safe, safe_name
 
 Format = Literal["json", "ndjson", "table", "raw"]
 FORMATS: tuple[Format, ...] = ("json", "ndjson", "table", "raw")

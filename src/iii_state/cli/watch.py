@@ -15,8 +15,8 @@ from iii_state.cli.arguments import NAME, Target, connects
 from iii_state.cli.asking import leave, worker_name
 from iii_state.cli.exits import OK
 from iii_state.cli.output import Format, output_option
-from iii_state.cli.terminal import is_terminal, paint, safe_name
 from iii_state.errors import ConnectionFailed, StateError, TimedOut
+from iii_state.terminal import is_terminal, paint, safe_name
 
 RECONNECT_S_MIN = 0.5
 RECONNECT_S_MAX = 10.0
