@@ -30,8 +30,7 @@ ROUNDS, SECONDS, WARMUP = 3, 2.0, 0.5
 QUICK_ROUNDS, QUICK_SECONDS, QUICK_WARMUP = 1, 0.4, 0.1
 NEEDED = {
     "gcc": "apt-get install gcc libc6-dev",
-    "redis-server": "apt-get install redis-server",
-    "redis-benchmark": "apt-get install redis-tools",
+    "redis-server": "apt-get install redis-server  # brings redis-benchmark too",
     "taskset": "apt-get install util-linux",
 }
 

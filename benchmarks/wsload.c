@@ -4,7 +4,7 @@
 // every connection keeps a fixed number of requests in flight and sends the next one when a reply
 // arrives. Requests are copies of three prepared texts (set, get, update) in which only the
 // invocation id, the key and a number change, so that making one costs a fraction of a microsecond
-// and the server is what gets measured. Prints one line of JSON; `benchmarks/README.md` explains it.
+// and the server is what gets measured. Prints a line of JSON that `benchmarks/README.md` explains.
 //
 // Build: gcc -O2 -Wall -Wextra -o wsload wsload.c
 #define _GNU_SOURCE
@@ -375,8 +375,12 @@ static void on_event(struct connection *c, const uint8_t *text, size_t length) {
     record(&run.lag, now > wrote ? now - wrote : 0);
 }
 
-// Calls on a connection are executed in order, so a reply means that the triggers are live.
+// Registrations wait until the worker has announced itself, hence the first call. Calls on a
+// connection are executed in order, so the reply to the last one means that the triggers are live.
 static void register_handler(struct connection *c) {
+    append_text(c, "{\"type\":\"invokefunction\",\"function_id\":\"engine::workers::register\","
+                "\"data\":{\"runtime\":\"c\",\"name\":\"wsload\",\"pid\":%d},"
+                "\"action\":{\"type\":\"void\"}}", getpid());
     append_text(c, "{\"type\":\"registerfunction\",\"id\":\"" HANDLER "\"}");
     for (int i = 0; i < options.triggers; i++)
         append_text(c, "{\"type\":\"registertrigger\",\"id\":\"bench-trigger-%d\","
