@@ -21,6 +21,7 @@ import click
 
 from iii_state import __version__
 from iii_state.cli.exits import FAILED, OK, USAGE, report
+from iii_state.clock import wall_clock_ms
 from iii_state.configuration import Configuration, read_configuration
 from iii_state.core.store import Store
 from iii_state.errors import ConfigurationError, StateError
@@ -114,11 +115,12 @@ def read_settings(
 
 async def _serve(resolved: Resolved, configuration: Configuration) -> None:
     from iii_state.host.server import open_server
+    from iii_state.stores.opening import open_store
 
     settings = resolved.settings
     stop = _stop_signal()
     started_s = time.monotonic()
-    store = _open_store(settings)
+    store = await open_store(settings, wall_clock_ms)
     try:
         # What has been loaded stays; the collector need not walk through it again and again.
         gc.collect()
@@ -135,28 +137,6 @@ async def _serve(resolved: Resolved, configuration: Configuration) -> None:
     finally:
         await store.close()
     log.info("stopped", extra={"revision": store.revision})
-
-
-def _open_store(settings: Settings) -> Store:
-    if settings.in_memory:
-        from iii_state.stores.memory import MemoryStore
-
-        return MemoryStore(_clock_ms, history_bytes=settings.history_bytes)
-    from iii_state.stores.disk import DiskStore
-
-    return DiskStore.open(
-        settings.data_dir,
-        clock_ms=_clock_ms,
-        durability=settings.durability,
-        sync_interval_ms=settings.sync_interval_ms,
-        cache_bytes=settings.cache_bytes,
-        segment_bytes=settings.segment_bytes,
-        history_bytes=settings.history_bytes,
-    )
-
-
-def _clock_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _tell_start(resolved: Resolved, configuration: Configuration, store: Store) -> None:

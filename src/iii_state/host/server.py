@@ -23,9 +23,9 @@ from picows import (
     ws_create_server,
 )
 
+from iii_state.clock import wall_clock_ms
 from iii_state.core.store import Store
 from iii_state.engine.engine import Engine, EngineLimits, random_ids
-from iii_state.engine.state import StateLimits
 from iii_state.host.connection import Connection, Outbox
 from iii_state.settings import Settings
 
@@ -158,7 +158,7 @@ class Server:
 @asynccontextmanager
 async def open_server(settings: Settings, store: Store) -> AsyncIterator[Server]:
     """Serve a store until the context is left; then stop in order. The store stays open."""
-    engine = Engine(store, _limits(settings), wall_clock_ms, random_ids())
+    engine = Engine(store, EngineLimits.of(settings), wall_clock_ms, random_ids())
     server = Server(engine, settings)
     engine.start()
     try:
@@ -169,28 +169,6 @@ async def open_server(settings: Settings, store: Store) -> AsyncIterator[Server]
             await server.stop()
     finally:
         await engine.stop()
-
-
-def wall_clock_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
-
-
-def _limits(settings: Settings) -> EngineLimits:
-    return EngineLimits(
-        StateLimits(
-            settings.value_bytes_max,
-            settings.nesting_max,
-            settings.ops_max,
-            settings.name_bytes_max,
-            settings.max_value_bytes,
-        ),
-        settings.in_flight_max,
-        settings.gather_us,
-        settings.namespace_grace_ms / 1000,
-        settings.resume_window_s,
-        settings.triggers_enabled,
-    )
 
 
 def _quiet_logger() -> logging.Logger:
