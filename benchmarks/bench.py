@@ -25,6 +25,7 @@ from benchmarks.samples import Results, Sample, measured, verdict
 from benchmarks.servers import Server, ServerError
 
 DOCUMENT = PROJECT / "docs" / "performance.md"
+PROGRAM = Path(sys.executable).with_name("iii-state")
 RAW = PROJECT / ".cache" / "bench" / "results.json"
 ROUNDS, SECONDS, WARMUP = 3, 2.0, 0.5
 QUICK_ROUNDS, QUICK_SECONDS, QUICK_WARMUP = 1, 0.4, 0.1
@@ -48,6 +49,12 @@ console = Console(stderr=True)
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Where the servers keep their data (a new directory under .cache).",
 )
+@click.option(
+    "--program",
+    default=PROGRAM,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Measure another iii-state than the one installed here.",
+)
 @click.option("--strict", is_flag=True, help="Exit with 1 when a `must` does not hold.")
 def main(
     *,
@@ -57,6 +64,7 @@ def main(
     seconds: float | None,
     quick: bool,
     directory: Path | None,
+    program: Path,
     strict: bool,
 ) -> None:
     """Measure this server beside Redis, and print what was found as Markdown.
@@ -75,10 +83,14 @@ def main(
     RAW.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="data-", dir=directory or RAW.parent) as scratch:
         found = facts(Path(scratch)) | {"rounds": f"{rounds} of {seconds:g} s, taking turns"}
+        if program != PROGRAM:
+            found["commit"] = f"unknown: {program}"
         if is_busy():
             console.print("This machine is busy with something else: expect noise.", style="red")
         try:
-            bench = Bench(Path(scratch), seconds, QUICK_WARMUP if quick else WARMUP)
+            bench = Bench(
+                program.absolute(), Path(scratch), seconds, QUICK_WARMUP if quick else WARMUP
+            )
             bench.measure(groups, rounds, results)
         except ServerError as error:
             console.print(str(error), style="red", markup=False)
@@ -89,8 +101,8 @@ def main(
     section = render(groups, goals, results, found)
     save_raw(results, found)
     show(section)
-    complete = not rows and not broken and rounds >= ROUNDS and seconds >= SECONDS
-    if complete:
+    usual = program == PROGRAM and rounds >= ROUNDS and seconds >= SECONDS
+    if usual and not rows and not broken:
         name = "bench-full" if full else "bench"
         DOCUMENT.write_text(splice(DOCUMENT.read_text(), name, section))
         console.print(f"Written to {DOCUMENT.relative_to(PROJECT)}.")
@@ -148,11 +160,12 @@ def show(section: str) -> None:
 class Bench:
     """Runs groups of servers and loads, on two processors that share nothing."""
 
-    def __init__(self, scratch: Path, seconds: float, warmup: float) -> None:
+    def __init__(self, program: Path, scratch: Path, seconds: float, warmup: float) -> None:
         cores = sorted(os.sched_getaffinity(0))
         self._server_core = frozenset(cores[:1])
         self._load_core = frozenset(cores[1:2] or cores)
         self._spare_cores = frozenset(cores[2:]) or self._load_core
+        self._program = program
         self._scratch = scratch
         self._generator = Generator(self._load_core, seconds, warmup)
 
@@ -177,7 +190,9 @@ class Bench:
     def _rounds(self, group: Group, rounds: int) -> Iterator[tuple[Run, Sample]]:
         with ExitStack() as stack:
             servers = {
-                target: stack.enter_context(Server(target, self._scratch, self._cores(target)))
+                target: stack.enter_context(
+                    Server(target, self._program, self._scratch, self._cores(target))
+                )
                 for target in group.targets
             }
             for _ in range(rounds):

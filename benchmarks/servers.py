@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,14 +32,15 @@ class ServerError(Exception):
 class Server:
     """One measured server, with its data in a directory of its own under `parent`.
 
-    `cores` are the processors it may use. Use it as a context manager: leaving stops it and
-    removes its data.
+    `program` is the iii-state to start when the target is one; `cores` are the processors it may
+    use. Use it as a context manager: leaving stops it and removes its data.
     """
 
-    def __init__(self, target: Target, parent: Path, cores: frozenset[int]) -> None:
+    def __init__(self, target: Target, program: Path, parent: Path, cores: frozenset[int]) -> None:
         self.target = target
         self.port = free_port()
         self.filled = False
+        self._program = program
         self._directory = parent / target.name.replace(" ", "-").replace(",", "")
         self._data = self._directory / "data"
         self._cores = cores
@@ -121,8 +121,7 @@ class Server:
         if self.target.kind == "redis":
             files = ["--save", "", "--appendonly", "yes", "--dir", data]
             return ["redis-server", "--bind", "127.0.0.1", "--port", port, *files, *flags]
-        program = str(Path(sys.executable).with_name("iii-state"))
-        return [program, "serve", "--port", port, "--data-dir", data, *flags]
+        return [str(self._program), "serve", "--port", port, "--data-dir", data, *flags]
 
     def _state_answers(self) -> bool:
         call = {"type": "invokefunction", "invocation_id": "ready", "function_id": "state::get"}
