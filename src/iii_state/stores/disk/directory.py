@@ -25,6 +25,7 @@ from iii_state.stores.disk.format import FORMAT_VERSION
 IDENTITY = "STORE"
 LOCK = "LOCK"
 STOPPED = "STOPPED"
+RELAXED = "RELAXED"
 SEGMENT_SUFFIX = ".seg"
 HINT_SUFFIX = ".hint"
 TEMPORARY_SUFFIX = ".tmp"
@@ -57,6 +58,7 @@ class Stopped(msgspec.Struct, frozen=True):
     length: int
     sequence: int
     revision: int
+    next_revision: int
 
 
 def encode_note(note: dict[str, Any]) -> bytes:
@@ -221,3 +223,12 @@ def forget_stopped(directory: Path, files: Files) -> None:
     """Take the record back, durably, before the log grows."""
     files.unlink(directory / STOPPED)
     files.sync_directory(directory)
+
+
+def note_relaxed(directory: Path, files: Files) -> None:
+    """Record that changes are acknowledged before they are durable (file `RELAXED`).
+
+    After a crash, revisions that were lost may have been seen: the next start skips some.
+    """
+    if RELAXED not in files.names(directory):
+        files.write_file(directory / RELAXED, encode_note({"acknowledged": "before the sync"}))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from iii_state.core.changes import ANONYMOUS, Change, Origin
 from iii_state.errors import StorageError
@@ -26,48 +27,38 @@ BLOCKS_KEPT = 8
 
 
 class RecentChanges:
-    """The newest changes, bounded by bytes."""
+    """The newest changes, bounded by bytes, in the batches that they were committed in."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._changes: list[Change] = []
-        self._start = 0
+        self._batches: deque[tuple[int, int, Sequence[Change]]] = deque()
         self._bytes = 0
 
     @property
     def after(self) -> int | None:
         """The lowest revision whose successors are all here; None when nothing is."""
-        return self._changes[self._start].revision - 1 if self._changes else None
+        return self._batches[0][0] - 1 if self._batches else None
 
-    def extend(self, changes: Sequence[Change]) -> None:
-        """Add what was just committed, and let go of the oldest."""
-        kept = self._changes
-        kept.extend(changes)
-        self._bytes += sum([change_bytes(change) for change in changes])
-        start, last = self._start, len(kept) - 1
-        while self._bytes > self._bytes_max and start < last:
-            self._bytes -= change_bytes(kept[start])
-            start += 1
-        if start > 1024 and start > len(kept) // 2:
-            del kept[:start]
-            start = 0
-        self._start = start
+    def add(self, changes: Sequence[Change], value_bytes: int) -> None:
+        """Add a batch, with the bytes of its values, and let go of the oldest."""
+        size = value_bytes + len(changes) * CHANGE_OVERHEAD_BYTES
+        self._batches.append((changes[0].revision, size, changes))
+        self._bytes += size
+        while self._bytes > self._bytes_max and len(self._batches) > 1:
+            self._bytes -= self._batches.popleft()[1]
 
     def since(self, after: int) -> Iterator[Change]:
         """Changes above a revision, ascending."""
-        changes = self._changes
-        at = bisect_right(changes, after, lo=self._start, key=_revision)
-        for position in range(at, len(changes)):
-            yield changes[position]
+        at = len(self._batches)
+        while at and self._batches[at - 1][0] > after + 1:
+            at -= 1
+        for _, _, changes in islice(self._batches, max(at - 1, 0), None):
+            if changes[-1].revision > after:
+                yield from changes[bisect_right(changes, after, key=_revision) :]
 
 
 def _revision(change: Change) -> int:
     return change.revision
-
-
-def change_bytes(change: Change) -> int:
-    """What a kept change takes in memory, roughly."""
-    return len(change.before or b"") + len(change.after or b"") + CHANGE_OVERHEAD_BYTES
 
 
 class History:

@@ -29,11 +29,11 @@ BLOCK_MAGIC = b"\xffiB\n"
 BLOCK_HEADER = struct.Struct("<4sHBBQQQQQQIIIII")
 BLOCK_HEADER_BYTES = 80
 
+MERGED = 1
+"""Flag of a segment: written by compaction, so that revisions and sequences may be missing."""
+
 RECORDS, SEAL = 1, 2
 """Kinds of blocks."""
-
-RELAXED = 1
-"""Flag of a block: acknowledged without waiting for a sync."""
 
 SET, DELETE = 0, 1
 """Kinds of records that take a revision."""
@@ -61,24 +61,31 @@ class SegmentHeader(msgspec.Struct, frozen=True, gc=False):
 
     `first_id` and `last_id` are the range of segments it covers: the same for one as it was
     written, a run for a merged one. `base_revision` is the revision at and below which superseded
-    records may be missing.
+    records may be missing. `tag` is random: it ties a hint to this file and no other of its name.
     """
 
+    version: int
+    flags: int
+    tag: int
     first_id: int
     last_id: int
     base_revision: int
     first_sequence: int
     created_at_ms: int
     store_id: bytes
-    version: int = FORMAT_VERSION
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether compaction wrote it."""
+        return bool(self.flags & MERGED)
 
     def encode(self) -> bytes:
         """The header's 80 bytes."""
         head = SEGMENT_HEADER.pack(
             SEGMENT_MAGIC,
             self.version,
-            0,
-            0,
+            self.flags,
+            self.tag,
             self.first_id,
             self.last_id,
             self.base_revision,
@@ -97,10 +104,7 @@ def decode_segment_header(data: bytes) -> SegmentHeader | None:
         return None
     if CHECKSUM.unpack_from(data, SEGMENT_HEADER_BYTES - 4)[0] != crc32(head):
         return None
-    _, version, _, _, first, last, base, sequence, created, store_id, _ = SEGMENT_HEADER.unpack(
-        head
-    )
-    return SegmentHeader(first, last, base, sequence, created, store_id, version)
+    return SegmentHeader(*SEGMENT_HEADER.unpack(head)[1:-1])
 
 
 class BlockHeader(msgspec.Struct, frozen=True, gc=False):
@@ -254,7 +258,7 @@ def encode_changes(changes: Sequence[Change]) -> tuple[Payload, list[int]]:
 def _columns_of(changes: Sequence[Change], lengths: list[int]) -> Columns:
     columns = Columns(
         [change.key for change in changes],
-        _shortened([change.scope for change in changes]),
+        shortened([change.scope for change in changes]),
         lengths,
         [change.previous_revision for change in changes],
     )
@@ -262,15 +266,16 @@ def _columns_of(changes: Sequence[Change], lengths: list[int]) -> Columns:
         kinds = bytes([DELETE if change.after is None else SET for change in changes])
         columns.kinds = kinds if any(kinds) else None
     if any([change.origin is not ANONYMOUS for change in changes]):  # noqa: C419 (faster so)
-        columns.workers = _shortened([change.origin.worker for change in changes])
-        columns.functions = _shortened([change.origin.function for change in changes])
-        columns.depths = _shortened([change.origin.depth for change in changes])
+        columns.workers = shortened([change.origin.worker for change in changes])
+        columns.functions = shortened([change.origin.function for change in changes])
+        columns.depths = shortened([change.origin.depth for change in changes])
     if any([change.cause for change in changes]):  # noqa: C419
-        columns.causes = _shortened([change.cause for change in changes])
+        columns.causes = shortened([change.cause for change in changes])
     return columns
 
 
-def _shortened(column: list[T]) -> list[T]:
+def shortened(column: list[T]) -> list[T]:
+    """One item, if it stands for all; else the column itself."""
     first = column[0]
     return [first] if column.count(first) == len(column) else column
 

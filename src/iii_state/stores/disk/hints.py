@@ -8,17 +8,18 @@ chunks of groups of keys, so that it can be taken in by slices.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from zlib import crc32
 
 import msgspec
 
+from iii_state.stores.disk.files import Files
 from iii_state.stores.disk.format import (
     DELETE,
     RECORD_PREFIX_BYTES,
     SegmentHeader,
 )
-from iii_state.stores.disk.segment import Block, Segment, Signposts
+from iii_state.stores.disk.segment import Block, Segment, Signposts, walk
 
 HINT_MAGIC = b"iiiHNT\r\n"
 HINT_VERSION = 1
@@ -35,18 +36,13 @@ class HintHead(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a hint says about its segment."""
 
     version: int
-    store_id: bytes
-    first_id: int
-    last_id: int
-    base_revision: int
+    segment_header: bytes
     end: int
-    first_sequence: int
     last_sequence: int
     first_revision: int
     last_revision: int
     record_bytes: int
     tombstone_bytes: int
-    kept_bytes: int
     signpost_revisions: list[int]
     signpost_offsets: list[int]
     chunks: int
@@ -104,15 +100,23 @@ class Digest:
             yield chunk
 
 
-def kept_bytes(chunks: Iterable[list[Group]]) -> tuple[int, int]:
-    """What the newest records take, and what those among them that delete do."""
-    kept = tombstones = 0
-    for chunk in chunks:
-        for group in chunk:
-            deleted = group.lengths.count(DELETED)
-            kept += sum(group.lengths) + deleted + len(group.lengths) * RECORD_PREFIX_BYTES
-            tombstones += deleted * RECORD_PREFIX_BYTES
-    return kept, tombstones
+def scan(files: Files, segment: Segment) -> Digest:
+    """Read a segment up to its seal, or the first block that does not check, noting its blocks."""
+    digest = Digest()
+    header = segment.header
+    for block in walk(
+        files, segment.fd, segment.path, segment.end, segment.file_bytes, header.first_id
+    ):
+        found = block.header if isinstance(block, Block) else block
+        expected = segment.last_sequence + 1
+        if segment.is_sealed or found.sequence < expected:
+            break
+        if found.sequence > expected and not header.is_merged:
+            break
+        segment.note_block(found, segment.end)
+        if isinstance(block, Block):
+            digest.add(block)
+    return digest
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -123,22 +127,16 @@ _decode_chunk = msgspec.msgpack.Decoder(list[Group]).decode
 def encode_hint(segment: Segment, digest: Digest) -> bytes:
     """The hint of a sealed segment."""
     chunks = list(digest.chunks())
-    kept, tombstones = kept_bytes(chunks)
-    header = segment.header
     head = HintHead(
         HINT_VERSION,
-        header.store_id,
-        header.first_id,
-        header.last_id,
-        header.base_revision,
+        segment.header.encode(),
         segment.end,
-        header.first_sequence,
         segment.last_sequence,
         segment.first_revision,
         segment.last_revision,
         segment.record_bytes,
-        tombstones,
-        kept,
+        RECORD_PREFIX_BYTES
+        * sum(group.lengths.count(DELETED) for chunk in chunks for group in chunk),
         segment.signposts.revisions,
         segment.signposts.offsets,
         len(chunks),
@@ -173,9 +171,7 @@ def decode_hint(data: bytes, header: SegmentHeader, file_bytes: int) -> Hint | N
         head = _decode_head(frames[0])
     except msgspec.MsgspecError:
         return None
-    known = (HINT_VERSION, header.store_id, header.first_id, header.last_id, header.base_revision)
-    said = (head.version, head.store_id, head.first_id, head.last_id, head.base_revision)
-    if said != known or head.first_sequence != header.first_sequence:
+    if head.version != HINT_VERSION or head.segment_header != header.encode():
         return None
     if head.chunks != len(frames) - 1 or head.end > file_bytes:
         return None
@@ -205,6 +201,7 @@ def apply_head(segment: Segment, head: HintHead) -> None:
     segment.first_revision = head.first_revision
     segment.last_revision = head.last_revision
     segment.record_bytes = head.record_bytes
+    segment.tombstone_bytes = head.tombstone_bytes
     segment.is_sealed = True
     signposts = Signposts()
     signposts.revisions = head.signpost_revisions

@@ -1,18 +1,32 @@
-"""Where each key's record is: scope, then key, to one packed integer.
+"""Where each key's record is, by scope and key, and the entries that were used last.
 
-A place is `slot << 32 | offset`: the slot is the number of a segment in this process, the offset
-that of the record in its file. It fits in 60 bits, so that it costs one object of 32 bytes.
+A key leads to a place, `slot << 32 | offset`: the slot is the number of a segment in this process,
+the offset that of the record in its file. It fits in 60 bits and so costs one object of 32 bytes.
+While a key's entry is in memory it leads to a `Resident` instead, which holds both: index and cache
+are one look-up. Residents are bounded by bytes; one that was used since the last round stays for
+another (the clock algorithm).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from iii_state.core.changes import Entry
 
 SHARDS = 61
 """Tables of a large scope. A prime: the shard must not follow from the bits that a table uses."""
 
 SHARD_ABOVE_KEYS = 4096
 """A scope with more keys is spread over shards, so that no table stalls the loop as it grows."""
+
+RESIDENT_OVERHEAD_BYTES = 320
+"""What an entry in memory costs beyond its value: two structs, five integers, a bytes object."""
+
+GONE_MAX = 1024
+"""Residents of deleted keys that may wait for their turn, if they are not the most."""
 
 
 def place_at(slot: int, offset: int) -> int:
@@ -30,105 +44,169 @@ def offset_of(place: int) -> int:
     return place & 0xFFFFFFFF
 
 
+class Resident(msgspec.Struct, gc=False):
+    """A key whose entry is in memory; without an entry, one that was deleted since."""
+
+    place: int
+    entry: Entry | None
+    scope: ScopeIndex
+    key: str
+    is_used: bool = False
+
+
 class ScopeIndex:
     """The keys of one scope, and how many bytes their values have."""
 
     __slots__ = ("keys", "tables", "value_bytes")
 
     def __init__(self) -> None:
-        self.tables: list[dict[str, int]] = [{}]
+        self.tables: list[dict[str, int | Resident]] = [{}]
         self.keys = 0
         self.value_bytes = 0
 
-    def get(self, key: str) -> int | None:
-        """The place of a key."""
+    def table(self, key: str) -> dict[str, int | Resident]:
+        """The table that a key belongs to."""
+        tables = self.tables
+        return tables[hash(key) % len(tables)]
+
+    def get(self, key: str) -> int | Resident | None:
+        """Where a key leads to."""
         tables = self.tables
         return tables[hash(key) % len(tables)].get(key)
 
-    def put(self, key: str, place: int) -> int | None:
-        """Set the place of a key; returns the former one."""
-        tables = self.tables
-        table = tables[hash(key) % len(tables)]
-        former = table.get(key)
-        table[key] = place
-        if former is None:
-            self.keys += 1
-            if self.keys > SHARD_ABOVE_KEYS and len(tables) == 1:
-                self._spread()
-        return former
+    def add(self, key: str, found: int | Resident) -> None:
+        """Add a key that is not there yet."""
+        self.table(key)[key] = found
+        self.keys += 1
+        if self.keys > SHARD_ABOVE_KEYS and len(self.tables) == 1:
+            self._spread()
 
-    def pop(self, key: str) -> int | None:
-        """Forget a key; returns the place it had."""
-        tables = self.tables
-        former = tables[hash(key) % len(tables)].pop(key, None)
-        if former is not None:
-            self.keys -= 1
-        return former
-
-    def places(self) -> list[int]:
-        """The places of all keys, in no order."""
-        return [place for table in self.tables for place in table.values()]
-
-    def items(self) -> Iterator[tuple[str, int]]:
-        """Keys with their places, in no order."""
+    def found(self) -> Iterator[int | Resident]:
+        """What all keys lead to, in no order."""
         for table in self.tables:
-            yield from table.items()
+            yield from table.values()
 
     def _spread(self) -> None:
-        shards: list[dict[str, int]] = [{} for _ in range(SHARDS)]
-        for key, place in self.tables[0].items():
-            shards[hash(key) % SHARDS][key] = place
+        shards: list[dict[str, int | Resident]] = [{} for _ in range(SHARDS)]
+        for key, found in self.tables[0].items():
+            shards[hash(key) % SHARDS][key] = found
         self.tables = shards
 
 
 class Index:
     """All scopes that hold a key."""
 
-    __slots__ = ("keys", "scopes", "value_bytes")
-
     def __init__(self) -> None:
         self.scopes: dict[str, ScopeIndex] = {}
         self.keys = 0
         self.value_bytes = 0
+        self.resident_bytes = 0
+        self.resident_bytes_max = 0
+        self._residents: deque[Resident] = deque()
+        self._gone = 0
 
-    def get(self, scope: str, key: str) -> int | None:
-        """The place of a key; None when it is absent."""
-        found = self.scopes.get(scope)
-        return found.get(key) if found is not None else None
-
-    def put(self, scope: str, key: str, place: int, grown_bytes: int) -> int | None:
-        """Set the place of a key, whose value grew by that much; returns the former place."""
-        found = self.scopes.get(scope)
-        if found is None:
-            found = self.scopes[scope] = ScopeIndex()
-        former = found.put(key, place)
-        found.value_bytes += grown_bytes
-        self.value_bytes += grown_bytes
-        if former is None:
-            self.keys += 1
-        return former
-
-    def pop(self, scope: str, key: str, value_bytes: int) -> int | None:
-        """Forget a key, whose value had that many bytes; returns the place it had."""
+    def get(self, scope: str, key: str) -> int | Resident | None:
+        """Where a key leads to; None when it is absent."""
         found = self.scopes.get(scope)
         if found is None:
             return None
-        former = found.pop(key)
-        if former is not None:
-            found.value_bytes -= value_bytes
-            self.value_bytes -= value_bytes
-            self.keys -= 1
-            if not found.keys:
-                del self.scopes[scope]
-        return former
+        tables = found.tables
+        return tables[hash(key) % len(tables)].get(key)
 
-    def move(self, scope: str, key: str, expected: int, place: int) -> bool:
-        """Set the place of a key if it still is the expected one."""
-        found = self.scopes.get(scope)
+    def put(self, scope: str, key: str, place: int, entry: Entry, before_bytes: int) -> int:
+        """Set a key's place and entry; the value before had that many bytes.
+
+        Returns the place it had, 0 if it is new.
+        """
+        keys = self.scopes.get(scope)
+        if keys is None:
+            keys = self.scopes[scope] = ScopeIndex()
+        value_bytes = len(entry.value)
+        keys.value_bytes += value_bytes - before_bytes
+        self.value_bytes += value_bytes - before_bytes
+        former = keys.get(key)
+        if type(former) is Resident:
+            former_place = former.place
+            former.place, former.entry, former.is_used = place, entry, True
+            self.resident_bytes += value_bytes - before_bytes
+        else:
+            resident = Resident(place, entry, keys, key)
+            self._residents.append(resident)
+            self.resident_bytes += value_bytes + RESIDENT_OVERHEAD_BYTES
+            if former is None:
+                self.keys += 1
+                keys.add(key, resident)
+                former_place = 0
+            else:
+                keys.table(key)[key] = resident
+                former_place = former  # type: ignore[assignment]
+        if self.resident_bytes > self.resident_bytes_max:
+            self._make_room()
+        return former_place
+
+    def warm(self, scope: str, key: str, entry: Entry) -> None:
+        """Keep the entry of a key that was read from disk."""
+        keys = self.scopes[scope]
+        table = keys.table(key)
+        place = table[key]
+        assert isinstance(place, int)
+        table[key] = resident = Resident(place, entry, keys, key)
+        self._residents.append(resident)
+        self.resident_bytes += len(entry.value) + RESIDENT_OVERHEAD_BYTES
+        if self.resident_bytes > self.resident_bytes_max:
+            self._make_room()
+
+    def pop(self, scope: str, key: str, value_bytes: int) -> int:
+        """Forget a key, whose value had that many bytes; returns the place it had, 0 if none."""
+        keys = self.scopes.get(scope)
+        former = keys.table(key).pop(key, None) if keys is not None else None
+        if keys is None or former is None:
+            return 0
+        keys.value_bytes -= value_bytes
+        self.value_bytes -= value_bytes
+        keys.keys -= 1
+        self.keys -= 1
+        if not keys.keys:
+            del self.scopes[scope]
+        if not isinstance(former, Resident):
+            return former
+        former.entry = None
+        self.resident_bytes -= value_bytes + RESIDENT_OVERHEAD_BYTES
+        self._gone += 1
+        if self._gone > GONE_MAX and self._gone * 2 > len(self._residents):
+            self._residents = deque(kept for kept in self._residents if kept.entry is not None)
+            self._gone = 0
+        return former.place
+
+    def move(self, scope: str, key: str, slots: Iterable[int], place: int) -> bool:
+        """Set the place of a key if its record is in one of some slots; says whether it was."""
+        keys = self.scopes.get(scope)
+        if keys is None:
+            return False
+        table = keys.table(key)
+        found = table.get(key)
         if found is None:
             return False
-        table = found.tables[hash(key) % len(found.tables)]
-        if table.get(key) != expected:
+        if isinstance(found, Resident):
+            if slot_of(found.place) not in slots:
+                return False
+            found.place = place
+        elif slot_of(found) in slots:
+            table[key] = place
+        else:
             return False
-        table[key] = place
         return True
+
+    def _make_room(self) -> None:
+        residents = self._residents
+        while self.resident_bytes > self.resident_bytes_max and residents:
+            resident = residents.popleft()
+            entry = resident.entry
+            if entry is None:
+                self._gone -= 1
+            elif resident.is_used:
+                resident.is_used = False
+                residents.append(resident)
+            else:
+                resident.scope.table(resident.key)[resident.key] = resident.place
+                self.resident_bytes -= len(entry.value) + RESIDENT_OVERHEAD_BYTES

@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 
-from iii_state.core.changes import Entry
+from iii_state.core.changes import Change, Entry
 from iii_state.core.commands import ListKeys, ListScopes, ListValues, Outcome
 from iii_state.core.values import encode_text
 from iii_state.errors import LimitExceeded, StateError
-from iii_state.stores.disk.cache import ValueCache
-from iii_state.stores.disk.index import Index, ScopeIndex, offset_of, slot_of
-from iii_state.stores.disk.overlay import Overlay, PendingScope
+from iii_state.stores.disk.index import Index, Resident, ScopeIndex, offset_of, slot_of
+from iii_state.stores.disk.overlay import Overlay, growth
 from iii_state.stores.disk.segment import Segment, Segments, read_entry
 
 INLINE_KEYS_MAX = 1000
@@ -27,13 +26,13 @@ class Lists:
         self,
         index: Index,
         overlay: Overlay,
-        cache: ValueCache,
         segments: Segments,
+        staged: Callable[[], Iterable[Change]],
         executor: Executor,
     ) -> None:
+        self._staged = staged
         self._index = index
         self._overlay = overlay
-        self._cache = cache
         self._segments = segments
         self._executor = executor
         self.released: Callable[[], None] = lambda: None
@@ -74,16 +73,15 @@ class Lists:
         self,
         command: ListValues,
         scope: ScopeIndex | None,
-        pending: PendingScope | None,
+        pending: dict[str, Change] | None,
         outcome: Outcome,
     ) -> None:
-        keys = size = 0
-        for part in (scope, pending):
-            if part is not None:
-                keys += part.keys
-                size += part.value_bytes
+        keys, size = growth(self._staged(), command.scope) if pending is not None else (0, 0)
+        if scope is not None:
+            keys += scope.keys
+            size += scope.value_bytes
         require_bound(command, size)
-        reading = ValuesReading(scope, pending, self._segments, self._cache)
+        reading = ValuesReading(scope, pending, self._segments)
 
         def read() -> None:
             outcome.values = reading.read()
@@ -121,25 +119,25 @@ class ValuesReading:
     """
 
     def __init__(
-        self,
-        scope: ScopeIndex | None,
-        pending: PendingScope | None,
-        segments: Segments,
-        cache: ValueCache,
+        self, scope: ScopeIndex | None, pending: dict[str, Change] | None, segments: Segments
     ) -> None:
         self._files = segments.files
-        self._cache = cache
         self._entries: list[Entry] = []
-        places = scope.places() if scope is not None else []
+        self._places: list[int] = []
+        found = scope.found() if scope is not None else iter(())
         if pending is not None:
-            entries = [change.entry for change in pending.changes.values()]
-            self._entries = [entry for entry in entries if entry is not None]
+            self._entries = [e for e in (c.entry for c in pending.values()) if e is not None]
             if scope is not None:
-                hidden = {scope.get(key) for key in pending.changes}
-                places = [place for place in places if place not in hidden]
-        self._places = places
+                hidden = {id(scope.get(key)) for key in pending}
+                found = (item for item in scope.found() if id(item) not in hidden)
+        for item in found:
+            if isinstance(item, Resident):
+                assert item.entry is not None, "a key in the index is not deleted"
+                self._entries.append(item.entry)
+            else:
+                self._places.append(item)
         self._segments: dict[int, Segment] = {
-            slot: segments.at(slot) for slot in set(map(slot_of, places))
+            slot: segments.at(slot) for slot in set(map(slot_of, self._places))
         }
         for segment in self._segments.values():
             segment.references += 1
@@ -151,15 +149,7 @@ class ValuesReading:
             StoreDamaged, StorageError: one of them cannot be read.
         """
         entries = self._entries
-        cold: list[int] = []
-        for place in self._places:
-            entry = self._cache.peek(place)
-            if entry is not None:
-                entries.append(entry)
-            else:
-                cold.append(place)
-        cold.sort()
-        for place in cold:
+        for place in sorted(self._places):
             segment = self._segments[slot_of(place)]
             entries.append(read_entry(self._files, segment, offset_of(place)))
         entries.sort(key=_created)
@@ -175,14 +165,13 @@ def _created(entry: Entry) -> int:
     return entry.created_revision
 
 
-def keys_of(scope: ScopeIndex | None, pending: PendingScope | None) -> list[str]:
+def keys_of(scope: ScopeIndex | None, pending: dict[str, Change] | None) -> list[str]:
     """The keys of a scope with what is pending, in no order."""
     keys = [key for table in scope.tables for key in table] if scope is not None else []
     if pending is None:
         return keys
-    changes = pending.changes
-    keys = [key for key in keys if key not in changes]
-    keys += [key for key, change in changes.items() if change.after is not None]
+    keys = [key for key in keys if key not in pending]
+    keys += [key for key, change in pending.items() if change.after is not None]
     return keys
 
 
@@ -191,12 +180,16 @@ def sorted_texts(names: Iterable[str]) -> list[bytes]:
     return [encode_text(name) for name in sorted(names)]
 
 
-def scope_names(index: Index, pending: dict[str, PendingScope]) -> tuple[list[str], bool]:
+def scope_names(index: Index, pending: dict[str, dict[str, Change]]) -> tuple[list[str], bool]:
     """All scopes that hold a key, and whether something pending made or emptied one."""
     names = set(index.scopes)
-    for name, scope in pending.items():
+    for name, changes in pending.items():
         durable = index.scopes.get(name)
-        if (durable.keys if durable is not None else 0) + scope.keys > 0:
+        keys = durable.keys if durable is not None else 0
+        for key, change in changes.items():
+            was_there = durable is not None and durable.get(key) is not None
+            keys += (change.after is not None) - was_there
+        if keys:
             names.add(name)
         else:
             names.discard(name)

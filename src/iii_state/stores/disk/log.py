@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +11,17 @@ from zlib import crc32
 
 from iii_state.errors import DiskFull, OutcomeUnknown, StateError
 from iii_state.stores.disk.directory import (
+    RELAXED,
     TEMPORARY_SUFFIX,
     Stopped,
     forget_stopped,
+    note_relaxed,
     segment_name,
     write_stopped,
 )
 from iii_state.stores.disk.format import (
     FORMAT_VERSION,
     RECORDS,
-    RELAXED,
     SEAL,
     SEGMENT_HEADER_BYTES,
     BlockHeader,
@@ -56,12 +58,13 @@ class Log:
         """Sealed since somebody last looked, oldest first."""
         self.is_stopped = False
         """Whether the directory says that the log was closed in order."""
+        self._is_written = False
         self._directory = directory
         self._files = segments.files
         self._segments = segments
         self._store_id = store_id
         self._clock_ms = clock_ms
-        self._segment_bytes = segment_bytes
+        self.segment_bytes = segment_bytes
         self._runway: Runway | None = None
         self._next: Runway | None = None
         self._next_lock = threading.Lock()
@@ -75,6 +78,11 @@ class Log:
             self._enter_next()
         else:
             self._runway = Runway(self._files, self.active.path, self.active.file_bytes)
+
+    @property
+    def is_hindered(self) -> bool:
+        """Whether a write would fail, unless room is found."""
+        return self.has_no_room or self.failure is not None
 
     @property
     def active(self) -> Segment:
@@ -98,7 +106,7 @@ class Log:
         active = self.active
         if active.is_sealed or active.end == SEGMENT_HEADER_BYTES:
             return False
-        return active.end + block_bytes > self._segment_bytes
+        return active.end + block_bytes > self.segment_bytes
 
     def append(self, payload: Payload, *, is_relaxed: bool = False) -> tuple[Segment, int]:
         """Write one block; unless relaxed, return when it is on the device.
@@ -112,14 +120,13 @@ class Log:
         if self.failure is not None:
             raise self.failure
         try:
-            if self.is_stopped:
-                forget_stopped(self._directory, self._files)
-                self.is_stopped = False
+            if not self._is_written:
+                self._begin(is_relaxed)
             if self.will_roll(payload.block_bytes):
                 self._seal()
             if self.active.is_sealed:
                 self._enter_next()
-            header = self._header(RECORDS, payload, RELAXED if is_relaxed else 0)
+            header = self._header(RECORDS, payload)
             self._write(b"".join((header.encode(), payload.meta, payload.body)))
             if not is_relaxed:
                 self._files.sync(self.active.fd)
@@ -131,6 +138,15 @@ class Log:
         segment = self.active
         segment.note_block(header, segment.end)
         return segment, segment.end - header.body_bytes
+
+    def _begin(self, is_relaxed: bool) -> None:
+        """Before the first block: what the directory says about the last stop is over."""
+        if is_relaxed:
+            note_relaxed(self._directory, self._files)
+        if self.is_stopped:
+            forget_stopped(self._directory, self._files)
+            self.is_stopped = False
+        self._is_written = True
 
     def sync(self) -> None:
         """Put what was appended relaxed on the device.
@@ -148,11 +164,11 @@ class Log:
             raise self._failed(error) from error
         self.durable_sequence = max(self.durable_sequence, sequence)
 
-    def _header(self, kind: int, payload: Payload, flags: int = 0) -> BlockHeader:
+    def _header(self, kind: int, payload: Payload) -> BlockHeader:
         return BlockHeader(
             FORMAT_VERSION,
             kind,
-            flags,
+            0,
             self.active.header.first_id,
             self.sequence + 1,
             self.durable_sequence,
@@ -230,7 +246,7 @@ class Log:
             if self._next is None:
                 runway = Runway(self._files, self._next_path(), 0, create=True)
                 try:
-                    runway.extend(min(CHUNK_BYTES_MIN, self._segment_bytes))
+                    runway.extend(min(CHUNK_BYTES_MIN, self.segment_bytes))
                 except OSError:
                     runway.close()
                     raise
@@ -244,7 +260,15 @@ class Log:
         path = temporary.with_suffix("")
         number = int(path.name.partition("-")[0])
         header = SegmentHeader(
-            number, number, self.base_revision, self.sequence + 1, self._clock_ms(), self._store_id
+            FORMAT_VERSION,
+            0,
+            secrets.randbits(32),
+            number,
+            number,
+            self.base_revision,
+            self.sequence + 1,
+            self._clock_ms(),
+            self._store_id,
         )
         fd = self._files.open(temporary)
         self._files.write(fd, header.encode(), 0)
@@ -262,9 +286,9 @@ class Log:
         runway = self._runway
         if runway is None or self.failure is not None or self.has_no_room:
             return False
-        if runway.end < self._segment_bytes:
+        if runway.end < self.segment_bytes:
             return runway.end - self.position < runway.chunk_bytes // 2
-        return self._next is None and self.position > self._segment_bytes // 2
+        return self._next is None and self.position > self.segment_bytes // 2
 
     def do_chores(self) -> None:
         """Write zeros ahead of the log's end, or prepare the next segment. Off the commit path."""
@@ -272,10 +296,10 @@ class Log:
         if runway is None:
             return
         try:
-            if runway.end < self._segment_bytes:
-                runway.extend_by_chunk(self._segment_bytes)
+            if runway.end < self.segment_bytes:
+                runway.extend_by_chunk(self.segment_bytes)
             else:
-                self._prepare_next().extend(self._segment_bytes)
+                self._prepare_next().extend(self.segment_bytes)
         except OSError as error:
             # Either way a commit will meet it; only a full disk is known in advance.
             self.has_no_room = error.errno in NO_ROOM
@@ -295,8 +319,12 @@ class Log:
 
     # -- closing --------------------------------------------------------------------------------
 
-    def close(self, revision: int) -> None:
-        """Sync, give back what was written ahead, and record that the stop was orderly."""
+    def close(self, revision: int, next_revision: int) -> None:
+        """Sync, give back what was written ahead, and record that the stop was orderly.
+
+        Raises:
+            DiskFull, OutcomeUnknown: the device failed; the next start is that after a crash.
+        """
         for runway in (self._runway, self._next):
             if runway is not None:
                 runway.close()
@@ -308,8 +336,10 @@ class Log:
             self._files.sync(active.fd)
             if self._next is not None and not active.is_sealed:
                 self._files.unlink(self._next_path())
-            stopped = Stopped(active.path.name, active.end, self.sequence, revision)
+            stopped = Stopped(active.path.name, active.end, self.sequence, revision, next_revision)
             write_stopped(self._directory, self._files, stopped)
+            if self._is_written:
+                self._files.unlink(self._directory / RELAXED)
         except OSError as error:
             raise self._failed(error) from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from iii_state.core.changes import Change
 from iii_state.core.commands import Outcome, Read
@@ -31,59 +31,43 @@ class Batch:
         return len(self.changes) >= BATCH_CHANGES_MAX or self.value_bytes >= BATCH_BYTES_MAX
 
 
-class PendingScope:
-    """The newest pending change of each key of a scope, and how they move its figures."""
-
-    __slots__ = ("changes", "keys", "value_bytes")
-
-    def __init__(self) -> None:
-        self.changes: dict[str, Change] = {}
-        self.keys = 0
-        self.value_bytes = 0
-
-    def count(self, change: Change, sign: int) -> None:
-        """Add a change to the figures, or take it out of them again."""
-        before, after = change.before, change.after
-        if before is None:
-            if after is not None:
-                self.keys += sign
-                self.value_bytes += sign * len(after)
-        elif after is None:
-            self.keys -= sign
-            self.value_bytes -= sign * len(before)
-        else:
-            self.value_bytes += sign * (len(after) - len(before))
-
-
 class Overlay:
-    """Pending changes by scope and key, over what is durable."""
+    """The newest pending change of each key, by scope, over what is durable."""
 
     __slots__ = ("scopes",)
 
     def __init__(self) -> None:
-        self.scopes: dict[str, PendingScope] = {}
+        self.scopes: dict[str, dict[str, Change]] = {}
 
     def get(self, scope: str, key: str) -> Change | None:
         """The newest pending change of a key."""
         pending = self.scopes.get(scope)
-        return pending.changes.get(key) if pending is not None else None
+        return pending.get(key) if pending is not None else None
 
     def add(self, change: Change) -> None:
         """Take in the next change."""
         pending = self.scopes.get(change.scope)
         if pending is None:
-            pending = self.scopes[change.scope] = PendingScope()
-        pending.changes[change.key] = change
-        pending.count(change, 1)
+            self.scopes[change.scope] = {change.key: change}
+        else:
+            pending[change.key] = change
 
     def settle(self, changes: Sequence[Change]) -> None:
-        """Take out changes that became durable, oldest first."""
+        """Take out changes that became durable."""
         scopes = self.scopes
         for change in changes:
             pending = scopes[change.scope]
-            pending.count(change, -1)
-            kept = pending.changes
-            if kept[change.key] is change:
-                del kept[change.key]
-                if not kept:
+            if pending.get(change.key) is change:
+                del pending[change.key]
+                if not pending:
                     del scopes[change.scope]
+
+
+def growth(changes: Iterable[Change], scope: str) -> tuple[int, int]:
+    """By how many keys and bytes of values pending changes make a scope larger."""
+    keys = value_bytes = 0
+    for change in changes:
+        if change.scope == scope:
+            keys += (change.after is not None) - (change.before is not None)
+            value_bytes += len(change.after or b"") - len(change.before or b"")
+    return keys, value_bytes

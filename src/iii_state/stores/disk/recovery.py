@@ -14,6 +14,7 @@ from pathlib import Path
 from iii_state.errors import StoreDamaged
 from iii_state.stores.disk.directory import (
     HINT_SUFFIX,
+    RELAXED,
     SEGMENT_SUFFIX,
     STOPPED,
     TEMPORARY_SUFFIX,
@@ -28,7 +29,6 @@ from iii_state.stores.disk.format import (
     BLOCK_HEADER_BYTES,
     BLOCK_MAGIC,
     RECORD_PREFIX_BYTES,
-    RELAXED,
     SEGMENT_HEADER_BYTES,
     BlockHeader,
     decode_block_header,
@@ -42,9 +42,10 @@ from iii_state.stores.disk.hints import (
     apply_head,
     decode_hint,
     encode_hint,
+    scan,
 )
 from iii_state.stores.disk.index import Index, ScopeIndex, slot_of
-from iii_state.stores.disk.segment import WINDOW_BYTES, Block, Segment, Segments, damaged, walk
+from iii_state.stores.disk.segment import WINDOW_BYTES, Segment, Segments, damaged
 
 log = logging.getLogger("iii_state.stores.disk")
 
@@ -70,7 +71,6 @@ class Recovery:
         self._files = files
         self._store_id = store_id
         self._deleted: dict[str, dict[str, int]] = {}
-        self._last_flags = 0
 
     def run(self) -> None:
         """Read the directory.
@@ -135,7 +135,7 @@ class Recovery:
         if hint is not None:
             apply_head(segment, hint.head)
             return hint
-        return self._scan(segment)
+        return scan(self._files, segment)
 
     def _read_hint(self, segment: Segment) -> Hint | None:
         try:
@@ -143,25 +143,6 @@ class Recovery:
         except OSError:
             return None
         return decode_hint(data, segment.header, segment.file_bytes)
-
-    def _scan(self, segment: Segment) -> Digest:
-        """Read a segment whole. What it is not sealed after is judged with the order known."""
-        digest = Digest()
-        path, end = segment.path, segment.file_bytes
-        for block in walk(
-            self._files, segment.fd, path, SEGMENT_HEADER_BYTES, end, segment.header.first_id
-        ):
-            header = block.header if isinstance(block, Block) else block
-            expected = segment.last_sequence + 1
-            if segment.is_sealed or header.sequence < expected:
-                break
-            if header.sequence > expected and not segment.is_merged:
-                break
-            segment.note_block(header, segment.end)
-            self._last_flags = header.flags
-            if isinstance(block, Block):
-                digest.add(block)
-        return digest
 
     # -- the order of segments ------------------------------------------------------------------
 
@@ -179,8 +160,11 @@ class Recovery:
         if ordered:
             self.sequence = ordered[-1].last_sequence
             self.revision = max(segment.last_revision for segment in ordered)
-        was_relaxed = self._last_flags & RELAXED and self.stopped is None
-        self.next_revision = self.revision + 1 + (RELAXED_GAP if was_relaxed else 0)
+        self.next_revision = self.revision + 1
+        if self.stopped is not None:
+            self.next_revision = max(self.next_revision, self.stopped.next_revision)
+        elif RELAXED in names:
+            self.next_revision += RELAXED_GAP
 
     def _require_next(self, names: list[str]) -> None:
         """A sealed segment is followed by another one, unless the crash came just then."""
@@ -227,7 +211,7 @@ class Recovery:
 
     def _take_in(self, segment: Segment, source: Hint | Digest) -> None:
         """Add a segment's keys to the index, newest segment first: a key that is there is newer."""
-        kept = 0
+        kept = segment.tombstone_bytes = 0
         for chunk in source.chunks():
             for group in chunk:
                 kept += self._take_group(segment, group)
@@ -249,22 +233,23 @@ class Recovery:
         scope = index.scopes.get(group.scope) or ScopeIndex()
         deleted = self._deleted.setdefault(group.scope, {})
         base = segment.slot << 32
-        taken = size = live = 0
+        taken = size = live = tombstones = 0
         for key, offset, length in zip(group.keys, group.offsets, group.lengths, strict=True):
             record_bytes = RECORD_PREFIX_BYTES + (length if length > 0 else 0)
             taken += record_bytes
             newer = scope.get(key)
-            slot = slot_of(newer) if newer is not None else deleted.get(key)
+            slot = slot_of(newer) if isinstance(newer, int) else deleted.get(key)
             if slot is not None:
                 kills = self.segments.at(slot).kills
                 kills[segment.slot] = kills.get(segment.slot, 0) + record_bytes
             elif length == DELETED:
                 deleted[key] = segment.slot
-                segment.tombstone_bytes += record_bytes
+                tombstones += record_bytes
             else:
-                scope.put(key, base | offset)
+                scope.add(key, base | offset)
                 live += 1
                 size += length
+        segment.tombstone_bytes += tombstones
         if live:
             index.scopes[group.scope] = scope
             scope.value_bytes += size

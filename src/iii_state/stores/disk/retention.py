@@ -50,6 +50,21 @@ class Retention:
                 self._segments.at(slot).dead_bytes += record_bytes
             segment.kills = {}
 
-    def replaced(self, run: list[Segment], merged: Segment) -> None:
-        """Note that a merged segment has taken the place of a run of the base."""
+    def replace(self, run: list[Segment], merged: Segment) -> None:
+        """Put a merged segment into the place of a run of the base."""
+        ordered = self._segments.ordered
+        at = ordered.index(run[0])
+        ordered[at : at + len(run)] = [merged]
         self._base_count -= len(run) - 1
+
+    def inherit(self, run: list[Segment], merged: Segment, dead_before: int) -> None:
+        """Count for the merged segment what was counted for its run since the merge began.
+
+        Called when nothing leads to the run any more; `dead_before` was dead when it began.
+        """
+        merged.dead_bytes += sum(segment.dead_bytes for segment in run) - dead_before
+        for segment in self._segments.ordered[self._base_count :]:
+            kills = segment.kills
+            inherited = sum(kills.pop(former.slot, 0) for former in run)
+            if inherited:
+                kills[merged.slot] = kills.get(merged.slot, 0) + inherited

@@ -86,11 +86,6 @@ class Segment:
         self.is_sealed = False
         self.references = 0
 
-    @property
-    def is_merged(self) -> bool:
-        """Whether compaction wrote it."""
-        return self.header.first_id != self.header.last_id or self.header.base_revision > 0
-
     def note_block(self, header: BlockHeader, offset: int) -> None:
         """Take a block that is in the file into account."""
         self.end = offset + header.block_bytes

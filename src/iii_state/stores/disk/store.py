@@ -7,7 +7,7 @@ and only then moves the index. `docs/storage.md` has the files.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,15 +32,15 @@ from iii_state.errors import (
     StateError,
     StoreReadOnly,
 )
-from iii_state.stores.disk.cache import ValueCache
 from iii_state.stores.disk.directory import claim
 from iii_state.stores.disk.feed import History, RecentChanges
 from iii_state.stores.disk.files import Files
-from iii_state.stores.disk.format import RECORD_PREFIX_BYTES, record_bytes
-from iii_state.stores.disk.index import place_at, slot_of
+from iii_state.stores.disk.format import RECORD_PREFIX_BYTES
+from iii_state.stores.disk.index import Resident, place_at
 from iii_state.stores.disk.lists import Lists
 from iii_state.stores.disk.log import Log, disk_full
-from iii_state.stores.disk.overlay import Batch, Overlay
+from iii_state.stores.disk.maintenance import Maintenance
+from iii_state.stores.disk.overlay import BATCH_BYTES_MAX, BATCH_CHANGES_MAX, Batch, Overlay
 from iii_state.stores.disk.recovery import Recovery
 from iii_state.stores.disk.retention import Retention
 from iii_state.stores.disk.segment import Segment
@@ -51,6 +51,9 @@ VALUE_BYTES_MAX = 1 << 30
 
 RECENT_BYTES_MAX = 16 << 20
 """Changes kept in memory for the feed, counted with their overhead."""
+
+BACKGROUND_THREADS = 3
+"""One waits for a merge, one writes zeros, one reads a long list."""
 
 _ABSENT = b""
 WRITES = (Set, Update, Delete)
@@ -81,7 +84,7 @@ class DiskStore:
         self._durability: Durability = durability
         self._segments = recovery.segments
         self._index = recovery.index
-        self._cache = ValueCache(cache_bytes)
+        self._index.resident_bytes_max = cache_bytes
         self._overlay = Overlay()
         self._staged: list[Batch] = [Batch()]
         self._flying: list[Batch] = []
@@ -92,11 +95,25 @@ class DiskStore:
         self._retention = retention
         self._log = log
         self._writer = Writer(log, durability, executor(1))
-        self._background = executor(2)
+        self._background = executor(BACKGROUND_THREADS)
         self._lists = Lists(
-            self._index, self._overlay, self._cache, self._segments, self._background
+            self._index,
+            self._overlay,
+            self._segments,
+            self._pending_changes,
+            self._background,
         )
-        self._chore: asyncio.Future[None] | None = None
+        self._maintenance = Maintenance(
+            directory,
+            self._index,
+            self._segments,
+            log,
+            retention,
+            clock_ms,
+            self._background,
+            self._history.forget,
+        )
+        self._lists.released = self._maintenance.release
         self._is_closed = False
 
     @classmethod
@@ -155,7 +172,12 @@ class DiskStore:
         )
         if durability == "interval":
             store._writer.start_syncing(sync_interval_ms / 1000)
+        store._maintenance.start()
         return store
+
+    async def compact(self) -> None:
+        """Work off what compaction is due. It also runs by itself."""
+        await self._maintenance.compact()
 
     # -- commands -------------------------------------------------------------------------------
 
@@ -177,19 +199,19 @@ class DiskStore:
         if before is None:
             _require_text(scope, key)
         change, errors = change_of(command, before, self._next_revision, self._clock_ms())
-        grown = len(change.after or _ABSENT)
-        if self._log.failure is not None or self._log.has_no_room or grown > VALUE_BYTES_MAX:
-            self._require_writable(grown)
+        value_bytes = len(change.after) if change.after is not None else 0
+        if self._log.is_hindered or value_bytes > VALUE_BYTES_MAX:
+            self._require_writable(value_bytes)
         self._next_revision += 1
         self._overlay.add(change)
         batch = self._staged[-1]
-        if batch.is_full:
+        if batch.value_bytes >= BATCH_BYTES_MAX or len(batch.changes) >= BATCH_CHANGES_MAX:
             batch = Batch()
             self._staged.append(batch)
         outcome = Outcome(False, change, errors)
         batch.changes.append(change)
         batch.outcomes.append(outcome)
-        batch.value_bytes += grown
+        batch.value_bytes += value_bytes
         return outcome
 
     def _read(self, command: Read) -> Outcome:
@@ -202,13 +224,14 @@ class DiskStore:
         return self._await(outcome, command, self._next_revision - 1)
 
     def _durable(self, scope: str, key: str) -> Entry | None:
-        place = self._index.get(scope, key)
-        if place is None:
+        found = self._index.get(scope, key)
+        if found is None:
             return None
-        entry = self._cache.get(place)
-        if entry is None:
-            entry = self._segments.entry(place)
-            self._cache.put(place, entry)
+        if isinstance(found, Resident):
+            found.is_used = True
+            return found.entry
+        entry = self._segments.entry(found)
+        self._index.warm(scope, key, entry)
         return entry
 
     def _await(self, outcome: Outcome, command: Read, revision: int) -> Outcome:
@@ -219,6 +242,10 @@ class DiskStore:
                     batch.reads.append((outcome, command))
                     break
         return outcome
+
+    def _pending_changes(self) -> Iterator[Change]:
+        for batch in (*self._flying, *self._staged):
+            yield from batch.changes
 
     def _require_writable(self, value_bytes: int) -> None:
         if self._log.failure is not None:
@@ -257,32 +284,39 @@ class DiskStore:
             self._apply(batch, segment, offset, lengths)
             del self._flying[0]
             durable += batch.changes
-        self._do_chores()
+        self._maintenance.tend()
         return durable
 
     def _apply(self, batch: Batch, segment: Segment, offset: int, lengths: list[int]) -> None:
         """Move what is durable from the overlay into index, cache and feed; settle outcomes."""
-        index, cache, overlay = self._index, self._cache, self._overlay
+        put = self._index.put
         kills = segment.kills
         place = place_at(segment.slot, offset)
+        replaced_bytes = 0
         for change, length in zip(batch.changes, lengths, strict=True):
-            before = change.before
-            entry = change.entry
-            if entry is not None:
-                grown = length if before is None else length - len(before)
-                former = index.put(change.scope, change.key, place, grown)
-                cache.put(place, entry)
+            before, after = change.before, change.after
+            before_bytes = len(before) if before is not None else 0
+            if after is not None:
+                entry = Entry(
+                    after,
+                    change.revision,
+                    change.created_revision,
+                    change.created_at_ms,
+                    change.timestamp_ms,
+                    change.expires_at_ms,
+                )
+                former = put(change.scope, change.key, place, entry, before_bytes)
             else:
-                former = index.pop(change.scope, change.key, len(before or _ABSENT))
+                former = self._index.pop(change.scope, change.key, before_bytes)
                 segment.tombstone_bytes += RECORD_PREFIX_BYTES
-            if former is not None:
-                cache.drop(former)
-                slot = slot_of(former)
-                kills[slot] = kills.get(slot, 0) + record_bytes(len(before or _ABSENT))
+            if former:
+                replaced_bytes += before_bytes
+                slot = former >> 32
+                kills[slot] = kills.get(slot, 0) + RECORD_PREFIX_BYTES + before_bytes
             place += RECORD_PREFIX_BYTES + length
-        overlay.settle(batch.changes)
         self._revision = batch.changes[-1].revision
-        self._recent.extend(batch.changes)
+        self._recent.add(batch.changes, batch.value_bytes + replaced_bytes)
+        self._overlay.settle(batch.changes)
         for outcome in batch.outcomes:
             outcome.settled = True
         for outcome, _ in batch.reads:
@@ -317,18 +351,6 @@ class DiskStore:
         outcome.entry, outcome.values = again.entry, again.values
         outcome.reading, outcome.failure = again.reading, again.failure
         outcome.settled = True
-
-    def _do_chores(self) -> None:
-        if self._log.retired:
-            self._log.retired.clear()
-            self._retention.trim()
-            self._log.base_revision = self._retention.revision
-        if self._chore is None and self._log.has_chores:
-            self._chore = asyncio.wrap_future(self._background.submit(self._log.do_chores))
-            self._chore.add_done_callback(self._chores_done)
-
-    def _chores_done(self, done: asyncio.Future[None]) -> None:
-        self._chore = None
 
     # -- feed and figures -----------------------------------------------------------------------
 
@@ -397,11 +419,10 @@ class DiskStore:
         self._is_closed = True
         await self.commit()
         await self._writer.close()
-        if self._chore is not None:
-            await asyncio.wait([self._chore])
+        await self._maintenance.close()
         self._background.shutdown()
         try:
-            self._log.close(self._revision)
+            self._log.close(self._revision, self._next_revision)
         finally:
             self._segments.close()
             self._segments.files.close(self._lock)

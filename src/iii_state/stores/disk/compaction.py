@@ -1,0 +1,372 @@
+"""Merging segments of the base: a run of neighbours becomes one file without superseded records.
+
+A function of files only. The server runs it as a process of its own,
+`python -m iii_state.stores.disk.compaction JOB`, so that it costs the event loop nothing; the
+process writes temporary files, the server gives them their names.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+from zlib import crc32
+
+import msgspec
+
+from iii_state.errors import StateError
+from iii_state.stores.disk.directory import HINT_SUFFIX
+from iii_state.stores.disk.files import Files
+from iii_state.stores.disk.format import (
+    DELETE,
+    FORMAT_VERSION,
+    MERGED,
+    RECORDS,
+    SEAL,
+    SEGMENT_HEADER_BYTES,
+    BlockHeader,
+    Columns,
+    SegmentHeader,
+    decode_segment_header,
+    encode_columns,
+    shortened,
+)
+from iii_state.stores.disk.hints import Digest, decode_hint, encode_hint, scan
+from iii_state.stores.disk.segment import Block, Segment, damaged, walk
+
+T = TypeVar("T")
+
+BLOCK_BYTES = 1 << 20
+BLOCK_RECORDS = 4096
+"""A merged block is written once it has that many bytes or records."""
+
+SYNC_BYTES = 4 << 20
+"""A merge syncs that often, so that no commit beside it waits for much of its output."""
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One merge: the run, the base segments behind it, and the names of the two files to write.
+
+    Without a run, only the hint of `target` is written.
+    """
+
+    directory: str
+    run: list[str]
+    later: list[str]
+    base_revision: int
+    created_at_ms: int
+    tag: int
+    target: str
+    hint: str
+
+
+def perform(job: Job, files: Files) -> None:
+    """Write the files that a job asks for, durably, under their temporary names.
+
+    Raises:
+        OSError, StateError: they cannot be written, or a segment cannot be read.
+    """
+    directory = Path(job.directory)
+    if not job.run:
+        with _Source(files, directory / job.target) as source:
+            digest = scan(files, source.segment)
+            source.require_whole()
+            _write_hint(files, directory / job.hint, encode_hint(source.segment, digest))
+        return
+    sources = [_Source(files, directory / name) for name in job.run]
+    try:
+        newest = _newest(sources)
+        for name in job.later:
+            _drop_superseded(newest, files, directory / name)
+        _Merge(files, job, sources).write(newest)
+    finally:
+        for source in sources:
+            source.close()
+
+
+class _Source:
+    """A sealed segment, opened to be read."""
+
+    def __init__(self, files: Files, path: Path) -> None:
+        self._files = files
+        fd = files.open(path, write=False)
+        header = decode_segment_header(files.read(fd, SEGMENT_HEADER_BYTES, 0))
+        if header is None:
+            files.close(fd)
+            raise damaged(path, 0, "the header of the segment", "the other segments")
+        self.segment = Segment(0, path, fd, header)
+        self.segment.file_bytes = files.size(fd)
+
+    def blocks(self) -> Iterator[Block]:
+        """All blocks with records.
+
+        Raises:
+            StoreDamaged: not all of them can be read.
+        """
+        segment = self.segment
+        at = SEGMENT_HEADER_BYTES
+        for block in walk(
+            self._files, segment.fd, segment.path, at, segment.file_bytes, segment.header.first_id
+        ):
+            if isinstance(block, BlockHeader):
+                segment.last_sequence = block.sequence
+                segment.is_sealed = True
+                return
+            at = block.offset + block.header.block_bytes
+            yield block
+        raise damaged(segment.path, at, "the block there", "the blocks before it")
+
+    def require_whole(self) -> None:
+        """Refuse a segment that does not end with its seal."""
+        if not self.segment.is_sealed:
+            raise damaged(self.segment.path, self.segment.end, "the block there", "those before")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._files.close(self.segment.fd)
+
+    def __enter__(self) -> _Source:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+Newest = dict[str, dict[str, int]]
+
+
+def _newest(sources: list[_Source]) -> Newest:
+    """The newest revision of each key of a run."""
+    newest: Newest = {}
+    for source in sources:
+        for block in source.blocks():
+            columns = block.columns
+            revisions = columns.revision_list(block.header.first_revision)
+            for scope, key, revision in zip(
+                columns.spread(columns.scopes, ""), columns.keys, revisions, strict=True
+            ):
+                newest.setdefault(scope, {})[key] = revision
+    return newest
+
+
+def _drop_superseded(newest: Newest, files: Files, path: Path) -> None:
+    """Drop the keys that a later segment of the base has a record of."""
+    with _Source(files, path) as source:
+        segment = source.segment
+        try:
+            data = files.read_file(path.with_suffix(HINT_SUFFIX))
+        except OSError:
+            data = b""
+        hint = decode_hint(data, segment.header, segment.file_bytes)
+        if hint is None:
+            digest = scan(files, segment)
+            source.require_whole()
+            chunks = digest.chunks()
+        else:
+            chunks = hint.chunks()
+        for chunk in chunks:
+            for group in chunk:
+                keys = newest.get(group.scope)
+                if keys:
+                    for key in group.keys:
+                        keys.pop(key, None)
+
+
+class _Merge:
+    """The file that a run becomes, while it is written."""
+
+    def __init__(self, files: Files, job: Job, sources: list[_Source]) -> None:
+        self._files = files
+        self._job = job
+        self._sources = sources
+        self._path = Path(job.directory) / job.target
+        self._pending: list[tuple[Block, list[int]]] = []
+        self._pending_bytes = 0
+        self._pending_records = 0
+        self._unsynced = 0
+        self._digest = Digest()
+        first, last = sources[0].segment.header, sources[-1].segment.header
+        self._header = SegmentHeader(
+            FORMAT_VERSION,
+            MERGED,
+            job.tag,
+            first.first_id,
+            last.last_id,
+            job.base_revision,
+            first.first_sequence,
+            job.created_at_ms,
+            first.store_id,
+        )
+
+    def write(self, newest: Newest) -> None:
+        """Copy what survives, seal the file, and write its hint beside it."""
+        fd = self._files.open(self._path, create=True)
+        try:
+            self._segment = Segment(0, self._path, fd, self._header)
+            self._files.truncate(fd, 0)
+            self._files.write(fd, self._header.encode(), 0)
+            keeps_deletes = self._header.first_id > 1
+            for source in self._sources:
+                for block in source.blocks():
+                    self._add(block, _surviving(block, newest, keeps_deletes))
+            self._flush()
+            last = self._sources[-1].segment.last_sequence
+            self._write_block(SEAL, last, 0, 0, 0, 0, b"", b"")
+            self._files.sync(fd)
+        finally:
+            self._files.close(fd)
+        hint = encode_hint(self._segment, self._digest)
+        _write_hint(self._files, Path(self._job.directory) / self._job.hint, hint)
+
+    def _add(self, block: Block, survivors: list[int]) -> None:
+        if not survivors:
+            return
+        self._pending.append((block, survivors))
+        self._pending_records += len(survivors)
+        self._pending_bytes += block.header.body_bytes
+        if self._pending_bytes >= BLOCK_BYTES or self._pending_records >= BLOCK_RECORDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write the survivors gathered so far as one block."""
+        if not self._pending:
+            return
+        columns = _joined(self._pending)
+        parts = []
+        for block, survivors in self._pending:
+            offsets = block.columns.offsets()
+            parts += [block.body[offsets[at] : offsets[at + 1]] for at in survivors]
+        body = b"".join(parts)
+        revisions = columns.revisions
+        assert revisions is not None, "a merged block names its revisions"
+        newest = self._pending[-1][0].header
+        header = self._write_block(
+            RECORDS,
+            newest.sequence,
+            revisions[0],
+            revisions[-1],
+            newest.time_ms,
+            len(revisions),
+            encode_columns(columns),
+            body,
+        )
+        self._digest.add(Block(self._segment.end - header.block_bytes, header, columns, body))
+        self._pending = []
+        self._pending_bytes = self._pending_records = 0
+
+    def _write_block(
+        self,
+        kind: int,
+        sequence: int,
+        first_revision: int,
+        last_revision: int,
+        time_ms: int,
+        record_count: int,
+        meta: bytes,
+        body: bytes,
+    ) -> BlockHeader:
+        header = BlockHeader(
+            FORMAT_VERSION,
+            kind,
+            0,
+            self._header.first_id,
+            sequence,
+            0,
+            first_revision,
+            last_revision,
+            time_ms,
+            record_count,
+            len(meta),
+            len(body),
+            crc32(body, crc32(meta)),
+        )
+        segment = self._segment
+        self._files.write(segment.fd, header.encode() + meta + body, segment.end)
+        segment.note_block(header, segment.end)
+        self._unsynced += header.block_bytes
+        if self._unsynced >= SYNC_BYTES:
+            self._files.sync(segment.fd)
+            self._unsynced = 0
+        return header
+
+
+def _surviving(block: Block, newest: Newest, keeps_deletes: bool) -> list[int]:
+    columns = block.columns
+    revisions = columns.revision_list(block.header.first_revision)
+    scopes = columns.spread(columns.scopes, "")
+    kinds = block.kinds()
+    return [
+        at
+        for at, (scope, key, revision) in enumerate(
+            zip(scopes, columns.keys, revisions, strict=True)
+        )
+        if newest[scope].get(key) == revision and (keeps_deletes or kinds[at] != DELETE)
+    ]
+
+
+def _joined(pending: list[tuple[Block, list[int]]]) -> Columns:
+    """The columns of the records that survive, one behind the other."""
+    scopes = _gathered(pending, lambda columns: columns.scopes, "")
+    assert scopes is not None, "every block names its scopes"
+    kinds = bytes([block.kinds()[at] for block, survivors in pending for at in survivors])
+    return Columns(
+        [block.columns.keys[at] for block, survivors in pending for at in survivors],
+        scopes,
+        [block.columns.lengths[at] for block, survivors in pending for at in survivors],
+        [block.columns.previous[at] for block, survivors in pending for at in survivors],
+        kinds if any(kinds) else None,
+        [revision for block, survivors in pending for revision in _revisions(block, survivors)],
+        _gathered(pending, lambda columns: columns.workers, ""),
+        _gathered(pending, lambda columns: columns.functions, ""),
+        _gathered(pending, lambda columns: columns.depths, 0),
+        _gathered(pending, lambda columns: columns.causes, ""),
+        _gathered(pending, lambda columns: columns.idempotency_keys, None),
+        _gathered(pending, lambda columns: columns.idempotency_hashes, None),
+    )
+
+
+def _revisions(block: Block, survivors: list[int]) -> list[int]:
+    revisions = block.columns.revision_list(block.header.first_revision)
+    return [revisions[at] for at in survivors]
+
+
+def _gathered(
+    pending: list[tuple[Block, list[int]]],
+    column: Callable[[Columns], list[T] | None],
+    default: T,
+) -> list[T] | None:
+    if all(column(block.columns) is None for block, _ in pending):
+        return None
+    gathered: list[T] = []
+    for block, survivors in pending:
+        items = block.columns.spread(column(block.columns), default)
+        gathered += [items[at] for at in survivors]
+    return shortened(gathered)
+
+
+def _write_hint(files: Files, path: Path, data: bytes) -> None:
+    fd = files.open(path, create=True)
+    try:
+        files.truncate(fd, 0)
+        files.write(fd, data, 0)
+        files.sync(fd)
+    finally:
+        files.close(fd)
+
+
+def main(arguments: list[str]) -> int:
+    """Perform the job given as JSON, at low priority. Says what is wrong on standard error."""
+    os.nice(10)
+    job = msgspec.json.decode(arguments[0].encode(), type=Job)
+    try:
+        perform(job, Files())
+    except (OSError, StateError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
