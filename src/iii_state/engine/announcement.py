@@ -15,11 +15,9 @@ import msgspec
 from iii_state.core.changes import Origin
 from iii_state.engine.calls import Call
 from iii_state.engine.functions import DEFAULT_NAMESPACE, Builtin
+from iii_state.engine.inprocess import engine_function
 from iii_state.engine.workers import MESSAGE_BYTES_SAFE, Worker
 from iii_state.errors import InvalidRequest
-
-OWNER = "iii-engine-functions"
-"""The worker under which discovery lists the engine's own functions."""
 
 NAME_CHARACTERS_MAX = 280
 
@@ -59,12 +57,11 @@ class Announcements:
     def functions(self) -> list[Builtin[Any]]:
         """The one function."""
         return [
-            Builtin(
-                "engine::workers::register",
+            engine_function(
+                "workers::register",
                 "Tell the name, the namespace and the client of a worker",
                 Announcement,
                 self._register,
-                owner=OWNER,
             )
         ]
 

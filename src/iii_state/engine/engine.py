@@ -21,9 +21,13 @@ from iii_state.core.store import Store
 from iii_state.core.values import encode_text
 from iii_state.engine.announcement import Announcements
 from iii_state.engine.calls import EngineCall, WorkerCall
+from iii_state.engine.catalogue import Catalogue
 from iii_state.engine.commits import Commits
+from iii_state.engine.diagnostics import Diagnostics
+from iii_state.engine.discovery import Discovery
 from iii_state.engine.functions import DEFAULT_NAMESPACE, FunctionTable
 from iii_state.engine.invocations import Failure, Reply
+from iii_state.engine.notices import FunctionsAvailable, WorkersAvailable
 from iii_state.engine.reactions import Reactions
 from iii_state.engine.registrations import Registrations
 from iii_state.engine.state import StateFunctions, StateLimits
@@ -31,6 +35,7 @@ from iii_state.engine.timers import Timers
 from iii_state.engine.trigger_types import StateTriggers
 from iii_state.engine.triggers import Triggers
 from iii_state.engine.workers import Peer, Worker
+from iii_state.settings import Settings
 from iii_state.wire import messages
 from iii_state.wire.frames import (
     UNDECODABLE,
@@ -54,6 +59,25 @@ class EngineLimits(msgspec.Struct, frozen=True):
     namespace_grace_s: float
     resume_window_s: float
     triggers_enabled: bool = True
+    functions_check_s: float = 5.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> EngineLimits:
+        """The bounds that the settings ask for."""
+        return cls(
+            StateLimits(
+                settings.value_bytes_max,
+                settings.nesting_max,
+                settings.ops_max,
+                settings.name_bytes_max,
+                settings.max_value_bytes,
+            ),
+            settings.in_flight_max,
+            settings.gather_us,
+            settings.namespace_grace_ms / 1000,
+            settings.resume_window_s,
+            settings.triggers_enabled,
+        )
 
 
 class Engine:
@@ -85,7 +109,7 @@ class Engine:
             enabled=limits.triggers_enabled,
         )
         self.triggers = Triggers()
-        self.triggers.add_builtin(StateTriggers(self.reactions))
+        self._workers_available = WorkersAvailable(self)
         self.registrations = Registrations(self)
         self.commits = Commits(
             store,
@@ -93,9 +117,27 @@ class Engine:
             gather_us=limits.gather_us,
             in_flight_max=limits.in_flight_max,
         )
+        catalogue = Catalogue(
+            self.functions, self.triggers, self.workers, self.reactions, clock_ms()
+        )
+        self._functions_available = FunctionsAvailable(
+            self,
+            self.functions,
+            catalogue.function_summaries,
+            self.timers,
+            limits.functions_check_s,
+        )
+        for trigger_type in (
+            StateTriggers(self.reactions),
+            self._workers_available,
+            self._functions_available,
+        ):
+            self.triggers.add_builtin(trigger_type)
         for group in (
             StateFunctions(store, self.commits, limits.state),
-            Announcements(self.registrations.settle, lambda worker: None),
+            Announcements(self.registrations.settle, self._announced),
+            Discovery(catalogue, self.functions, self.triggers, self.workers),
+            Diagnostics(),
         ):
             for function in group.functions():
                 self.functions.add_builtin(function)
@@ -114,10 +156,12 @@ class Engine:
     def start(self) -> None:
         """Begin to serve. Needs a running event loop."""
         self.commits.start()
+        self._functions_available.start()
 
     async def stop(self) -> None:
         """Commit and answer what is waiting. Connections stay; the host closes them."""
         self.reactions.stop()
+        self._functions_available.stop()
         await self.commits.stop()
 
     async def drain(self, grace_s: float) -> None:
@@ -140,6 +184,7 @@ class Engine:
         self.workers[worker.id] = worker
         peer.send(messages.worker_registered(worker.id, worker.reattach_token))
         self.registrations.begin(worker)
+        self._workers_available.tell("worker_connected", worker)
         return worker
 
     def receive(self, worker: Worker, text: str) -> None:
@@ -164,6 +209,7 @@ class Engine:
         worker.connected = False
         self.registrations.end(worker)
         del self.workers[worker.id]
+        self._workers_available.tell("worker_disconnected", worker)
 
     def invoke(
         self,
@@ -180,6 +226,9 @@ class Engine:
             reply(None, self.functions.missing(namespace, function_id))
             return
         function.run(EngineCall(function.text, data, self.new_id(), metadata, reply))
+
+    def _announced(self, worker: Worker) -> None:
+        self._workers_available.tell("worker_metadata_updated", worker)
 
     def _on_invoke(self, worker: Worker, frame: Frame) -> None:
         function_id, action = frame.function_id, frame.action

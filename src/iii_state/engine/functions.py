@@ -141,9 +141,10 @@ class FunctionTable:
         """The namespaces in which workers have this id, sorted."""
         return sorted(self._namespaces.get(function_id, ()))
 
-    def of_workers(self) -> Iterator[WorkerFunction]:
-        """Every function that a worker runs."""
-        return iter(self._of_workers.values())
+    def all(self) -> Iterator[Builtin[Any] | WorkerFunction]:
+        """Every function, in no order."""
+        yield from self.builtins.values()
+        yield from self._of_workers.values()
 
     def missing(self, namespace: str, function_id: str) -> Failure:
         """The failure of a call to a function that is not there."""

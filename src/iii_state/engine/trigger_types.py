@@ -1,21 +1,16 @@
-"""The kinds of trigger types: `state`, notices of the engine's own, and those of workers."""
+"""The trigger types that matter most: `state`, and those of workers."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from iii_state.core.bindings import Binding, BindingConfig
-from iii_state.engine import state_schemas
+from iii_state.engine import inprocess, state_schemas
 from iii_state.engine.functions import DEFAULT_NAMESPACE
-from iii_state.engine.invocations import Failure, Invoker
 from iii_state.engine.reactions import Reactions
-from iii_state.engine.state import OWNER
 from iii_state.engine.triggers import Schema, Trigger, TriggerType
 from iii_state.engine.workers import Worker
 from iii_state.wire import messages
-
-log = logging.getLogger("iii_state.triggers")
 
 
 class StateTriggers(TriggerType):
@@ -25,7 +20,7 @@ class StateTriggers(TriggerType):
         super().__init__(
             "state",
             state_schemas.TRIGGER_DESCRIPTION,
-            owner=OWNER,
+            owner=inprocess.STATE,
             config_schema=state_schemas.TRIGGER_CONFIG,
             call_schema=state_schemas.TRIGGER_CALL,
         )
@@ -53,35 +48,6 @@ class StateTriggers(TriggerType):
     def owner_left(self, owner: Worker, triggers: Sequence[Trigger]) -> None:
         """See `TriggerType.owner_left`."""
         self._reactions.detach(owner)
-
-
-class Notices(TriggerType):
-    """A type by which the engine tells of itself. The config means nothing."""
-
-    def __init__(self, type_id: str, description: str, *, owner: str, invoker: Invoker) -> None:
-        super().__init__(type_id, description, owner=owner)
-        self._invoker = invoker
-
-    def bind(self, trigger: Trigger) -> None:
-        """See `TriggerType.bind`."""
-
-    def unbind(self, trigger: Trigger) -> None:
-        """See `TriggerType.unbind`."""
-
-    def fire(self, payload: bytes) -> None:
-        """Call every bound function, once, with this JSON text."""
-        for trigger in list(self.triggers.values()):
-            self._invoker.invoke(
-                trigger.target_namespace,
-                trigger.function_id,
-                payload,
-                self._answered,
-                metadata=trigger.metadata,
-            )
-
-    def _answered(self, result: bytes | None, failure: Failure | None) -> None:
-        if failure is not None:
-            log.warning("a notice of %s failed: %s: %s", self.id, failure.code, failure.message)
 
 
 class Provided(TriggerType):

@@ -120,6 +120,14 @@ class Triggers:
         """A trigger, parked ones included."""
         return self._triggers.get(trigger_id)
 
+    def of_function(self, namespace: str, function_id: str) -> list[Trigger]:
+        """The active triggers that call a function, in ascending order of id."""
+        return [
+            trigger
+            for trigger in self.active()
+            if trigger.function_id == function_id and trigger.target_namespace == namespace
+        ]
+
     def active(self) -> list[Trigger]:
         """Every trigger that is not parked, in ascending order of id."""
         every = (trigger for trigger in self._triggers.values() if trigger.type is not None)
