@@ -25,8 +25,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "delete": ("values:delete", "Remove a key and print the value it had."),
     "update": ("update:update", "Change parts of a value in one atomic step."),
     "list": ("listing:list_", "Print all values of a scope, oldest key first."),
-    "keys": ("listing:keys", "Print the names of all keys of a scope, oldest first."),
-    "scopes": ("listing:scopes", "Print the names of all scopes that hold a key."),
+    "keys": ("listing:keys", "Print the names of all keys of a scope, in alphabetical order."),
+    "scopes": (
+        "listing:scopes",
+        "Print the names of all scopes that hold a key, in alphabetical order.",
+    ),
     "call": ("call:call", "Call a function of the server or of a worker."),
     "watch": ("watch:watch", "Print changes as they happen."),
     "check": ("stores:check", "Verify a data directory while no server runs on it."),
@@ -57,6 +60,17 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; end in peace when its reader has had enough, as in `... | head`."""
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # What is left unwritten would be written again, and fail again, at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return OK
+        return code
+
     def main(self, *args: Any, **options: Any) -> Any:
         """Run, and exit with a code from `iii_state.cli.exits`."""
         sys.exit(self._run(*args, **options | {"standalone_mode": False}))
@@ -70,10 +84,6 @@ class Commands(click.Group):
             return report(error)
         except (KeyboardInterrupt, click.Abort):
             return INTERRUPTED
-        except BrokenPipeError:
-            # The reader has had enough, as in `iii-state watch | head`. Nothing may be flushed.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            return OK
         return code if isinstance(code, int) else OK
 
 

@@ -38,12 +38,12 @@ def list_(scope: str, output: Format | None, target: Target) -> None:
     print_values([bytes(value) for value in values], output)
 
 
-@click.command(short_help="Print the names of all keys of a scope, oldest first.")
+@click.command(short_help="Print the names of all keys of a scope, in alphabetical order.")
 @click.argument("scope", type=NAME)
 @output_option
 @connects
 def keys(scope: str, output: Format | None, target: Target) -> None:
-    """Print the names of all keys of a scope, oldest first.
+    """Print the names of all keys of a scope, in alphabetical order.
 
     \b
     Examples:
@@ -54,11 +54,11 @@ def keys(scope: str, output: Format | None, target: Target) -> None:
     print_names("key", msgspec.json.decode(result or b"{}", type=_Keys).keys, output)
 
 
-@click.command(short_help="Print the names of all scopes that hold a key.")
+@click.command(short_help="Print the names of all scopes that hold a key, in alphabetical order.")
 @output_option
 @connects
 def scopes(output: Format | None, target: Target) -> None:
-    """Print the names of all scopes that hold a key, in the order of their characters.
+    """Print the names of all scopes that hold a key, in alphabetical order.
 
     \b
     Examples:
