@@ -275,11 +275,11 @@ def choose_run(base: list[Segment], run_bytes_max: int) -> list[Segment] | None:
             segment = base[end]
             lost = segment.dead_bytes + (segment.tombstone_bytes if start == 0 else 0)
             dead += min(lost, segment.record_bytes)
-            live += segment.end - min(lost, segment.record_bytes)
+            live += segment.record_bytes - min(lost, segment.record_bytes)
             if live > run_bytes_max and end > start:
                 break
             count = end - start + 1
-            is_due = dead >= DEAD_SHARE * (dead + live) and dead
+            is_due = dead and dead >= DEAD_SHARE * (dead + live)
             if not is_due and count < SMALL_RUN:
                 continue
             gain = (dead + count) / (live + 1)
