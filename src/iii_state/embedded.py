@@ -213,7 +213,14 @@ class State:
         return bind
 
     async def _finish_reactions(self) -> None:
-        self._engine.reactions.stop()
+        """Let the reactions hear of every change up to now, and end."""
+        await self._engine.commits.settled()
+        reactions, revision = self._engine.reactions, self._engine.commits.newest_revision
+        while any(status.cursor < revision for status in reactions.snapshot()):
+            if self._running:
+                await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0)
+        reactions.stop()
         while self._running:
             await asyncio.wait(self._running)
 
