@@ -87,9 +87,11 @@ async def connect(
     headers = {"Authorization": f"Bearer {token}"} if token else None
     client = Client(url)
     try:
-        async with asyncio.timeout(timeout_s):
-            await _open(client, url, headers)
-            await client._greeted.wait()
+        # The handshake has a clock of its own, which lets go of the socket.
+        async with asyncio.timeout(timeout_s + 1):
+            await _open(client, url, headers, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await client._greeted.wait()
     except TimeoutError as error:
         client._abort()
         raise TimedOut(
@@ -335,7 +337,7 @@ class _Listener(WSListener):
         )
 
 
-async def _open(client: Client, url: str, headers: dict[str, str] | None) -> None:
+async def _open(client: Client, url: str, headers: dict[str, str] | None, timeout_s: float) -> None:
     try:
         await ws_connect(
             lambda: _Listener(client, url),
@@ -343,13 +345,15 @@ async def _open(client: Client, url: str, headers: dict[str, str] | None) -> Non
             extra_headers=headers,
             max_frame_size=MESSAGE_BYTES_MAX,
             max_redirects=0,
-            websocket_handshake_timeout=None,
+            websocket_handshake_timeout=timeout_s,
             enable_auto_ping=True,
             auto_ping_idle_timeout=PING_AFTER_IDLE_S,
             auto_ping_reply_timeout=PING_AFTER_IDLE_S,
             use_aiofastnet=False,
             logger_name=log,
         )
+    except TimeoutError:
+        raise
     except WSInvalidURL as error:
         raise ConnectionFailed(
             f"{url} is no WebSocket address", url=url, hint="it looks like ws://127.0.0.1:49134"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -268,6 +269,56 @@ def test_nobody_at_the_address_is_exit_code_5(iii: Commands) -> None:
 
     assert (code, lines["code"]) == (5, "CONNECTION_FAILED")
     assert "iii-state serve" in lines["hint"]
+
+
+def test_a_server_that_does_not_answer_is_exit_code_124(iii: Commands) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"ws://127.0.0.1:{silent.getsockname()[1]}"
+        code, lines = failure(iii.run("get", "s", "k", "--url", url, "--timeout", "0.05"))
+
+    assert (code, lines["code"]) == (124, "TIMEOUT")
+
+
+def test_a_token_file_that_is_not_there_is_refused(iii: Commands) -> None:
+    code, lines = failure(iii.run("get", "s", "k", "--token-file", "/absent"))
+
+    assert code == 2
+    assert "cannot read /absent" in lines["error"]
+
+
+def test_a_table_with_too_many_columns_has_one(iii: Commands) -> None:
+    for n in range(13):
+        iii("set", iii.scope, str(n), f'{{"m{n}": {n}}}')
+
+    lines = [line.strip() for line in iii("list", iii.scope, "-o", "table").splitlines()]
+
+    assert "value" in lines
+    assert '{"m12": 12}' in lines
+
+
+def test_it_runs_as_a_module_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "iii_state", "version"], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.startswith(f"iii-state {__version__} ")
+
+
+def test_a_reader_that_has_had_enough_is_no_error(iii: Commands, url: str) -> None:
+    iii("set", iii.scope, "k", '"' + "x" * 200_000 + '"')
+
+    with subprocess.Popen(
+        [COMMAND, "get", iii.scope, "k"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(III_URL=url),
+    ) as running:
+        assert running.stdout is not None
+        running.stdout.read(10)
+        running.stdout.close()
+        assert running.wait(20) == 0
+        assert running.stderr is not None
+        assert running.stderr.read() == b""
 
 
 def test_results_over_a_megabyte_arrive(iii: Commands) -> None:

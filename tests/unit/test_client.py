@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -167,6 +168,14 @@ async def test_a_host_that_does_not_greet_times_out() -> None:
     async with host(silent) as url:
         with pytest.raises(TimedOut, match="did not answer"):
             await connect(url, timeout_s=0.05)
+
+
+async def test_an_address_that_never_speaks_websocket_times_out() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(TimedOut, match="did not answer"),
+    ):
+        await connect(f"ws://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.05)
 
 
 async def test_calls_fail_when_the_connection_goes_away() -> None:

@@ -17,7 +17,6 @@ from iii_state.errors import (
     InvalidRequest,
     Refused,
     StateError,
-    Stopped,
     StoreLocked,
     TimedOut,
 )
@@ -41,7 +40,6 @@ _BY_ERROR: tuple[tuple[type[StateError], int], ...] = (
     (ConnectionFailed, NOT_CONNECTED),
     (Refused, FORBIDDEN),
     (TimedOut, TIMEOUT),
-    (Stopped, FAILED),
 )
 _BY_WIRE_CODE = {
     "deserialization_error": USAGE,
