@@ -205,6 +205,18 @@ def test_a_table_has_a_column_for_each_member(iii: Commands) -> None:
     assert ["Bob [red]x[/red]", '["x"]'] in cells
 
 
+def test_one_object_as_a_table_has_a_row_for_each_member(iii: Commands) -> None:
+    iii("set", iii.scope, "k", '{"name": "Ann", "tags": ["x"]}')
+
+    lines = [line.split() for line in iii("get", iii.scope, "k", "-o", "table").splitlines()]
+
+    assert [line for line in lines if len(line) == 2] == [
+        ["member", "value"],
+        ["name", "Ann"],
+        ["tags", '["x"]'],
+    ]
+
+
 def test_keys_are_printed_as_they_are_or_as_json(iii: Commands) -> None:
     for key in ("z", "two\nlines", "ä"):
         iii("set", iii.scope, key, "1")

@@ -43,7 +43,7 @@ def print_value(text: bytes, output: Format | None) -> None:
     if output == "raw":
         _write(_unquoted(text))
     elif output == "table":
-        _print_table([text])
+        _print_rows(["member", "value"], [[k, _cell(v)] for k, v in _members(text).items()])
     elif output == "ndjson" or (output is None and not is_terminal()):
         _write(text)
     else:
@@ -97,10 +97,11 @@ def _print_table(texts: Sequence[bytes]) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row))
     if len(names) > COLUMNS_MAX:
         names, rows = ["value"], [{"value": text} for text in texts]
-    cells = [
-        [_unquoted(row.get(name, b"")).decode("utf-8", "replace") for name in names] for row in rows
-    ]
-    _print_rows(names, cells)
+    _print_rows(names, [[_cell(row.get(name, b"")) for name in names] for row in rows])
+
+
+def _cell(text: bytes) -> str:
+    return _unquoted(text).decode("utf-8", "replace")
 
 
 def _members(text: bytes) -> dict[str, bytes]:
