@@ -17,6 +17,7 @@ from zlib import crc32
 import msgspec
 
 from iii_state.errors import StateError
+from iii_state.stores.disk.blocks import Block, walk
 from iii_state.stores.disk.directory import HINT_SUFFIX
 from iii_state.stores.disk.files import Files
 from iii_state.stores.disk.format import (
@@ -34,7 +35,7 @@ from iii_state.stores.disk.format import (
     shortened,
 )
 from iii_state.stores.disk.hints import Digest, decode_hint, encode_hint, scan
-from iii_state.stores.disk.segment import Block, Segment, damaged, walk
+from iii_state.stores.disk.segment import Segment, damaged
 
 T = TypeVar("T")
 
@@ -280,7 +281,8 @@ class _Merge:
             record_count,
             len(meta),
             len(body),
-            crc32(body, crc32(meta)),
+            crc32(meta),
+            crc32(body),
         )
         segment = self._segment
         self._files.write(segment.fd, header.encode() + meta + body, segment.end)

@@ -9,6 +9,7 @@ from itertools import islice
 
 from iii_state.core.changes import ANONYMOUS, Change, Origin
 from iii_state.errors import StorageError
+from iii_state.stores.disk.blocks import Block, read_block
 from iii_state.stores.disk.format import (
     BLOCK_HEADER_BYTES,
     DELETE,
@@ -17,7 +18,7 @@ from iii_state.stores.disk.format import (
     decode_block_header,
     decode_record,
 )
-from iii_state.stores.disk.segment import Block, Segment, Segments, damaged, read_block
+from iii_state.stores.disk.segment import Segment, Segments, damaged
 
 CHANGE_OVERHEAD_BYTES = 320
 """What a kept change costs beyond its values, roughly."""

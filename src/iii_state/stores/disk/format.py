@@ -127,7 +127,8 @@ class BlockHeader(msgspec.Struct, frozen=True, gc=False):
     record_count: int
     meta_bytes: int
     body_bytes: int
-    payload_crc: int
+    meta_crc: int
+    body_crc: int
 
     @property
     def block_bytes(self) -> int:
@@ -150,8 +151,8 @@ class BlockHeader(msgspec.Struct, frozen=True, gc=False):
             self.record_count,
             self.meta_bytes,
             self.body_bytes,
-            self.payload_crc,
-            0,
+            self.meta_crc,
+            self.body_crc,
         )
         return head + CHECKSUM.pack(crc32(head))
 
@@ -163,7 +164,7 @@ def decode_block_header(data: bytes | memoryview, offset: int = 0) -> BlockHeade
         return None
     if CHECKSUM.unpack_from(data, end - 4)[0] != crc32(data[offset : end - 4]):
         return None
-    return BlockHeader(*BLOCK_HEADER.unpack_from(data, offset)[1:-1])
+    return BlockHeader(*BLOCK_HEADER.unpack_from(data, offset)[1:])
 
 
 class Columns(msgspec.Struct, array_like=True, gc=False):

@@ -13,13 +13,14 @@ from zlib import crc32
 
 import msgspec
 
+from iii_state.stores.disk.blocks import Block, walk
 from iii_state.stores.disk.files import Files
 from iii_state.stores.disk.format import (
     DELETE,
     RECORD_PREFIX_BYTES,
     SegmentHeader,
 )
-from iii_state.stores.disk.segment import Block, Segment, Signposts, walk
+from iii_state.stores.disk.segment import Segment, Signposts
 
 HINT_MAGIC = b"iiiHNT\r\n"
 HINT_VERSION = 1

@@ -178,7 +178,8 @@ class Log:
             payload.record_count,
             len(payload.meta),
             len(payload.body),
-            crc32(payload.body, crc32(payload.meta)),
+            crc32(payload.meta),
+            crc32(payload.body),
         )
 
     def _write(self, data: bytes) -> None:

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from iii_state.errors import StoreDamaged
+from iii_state.stores.disk.blocks import WINDOW_BYTES, find_block
 from iii_state.stores.disk.directory import (
     HINT_SUFFIX,
     RELAXED,
@@ -26,12 +27,8 @@ from iii_state.stores.disk.directory import (
 )
 from iii_state.stores.disk.files import Files
 from iii_state.stores.disk.format import (
-    BLOCK_HEADER_BYTES,
-    BLOCK_MAGIC,
     RECORD_PREFIX_BYTES,
     SEGMENT_HEADER_BYTES,
-    BlockHeader,
-    decode_block_header,
     decode_segment_header,
 )
 from iii_state.stores.disk.hints import (
@@ -45,7 +42,7 @@ from iii_state.stores.disk.hints import (
     scan,
 )
 from iii_state.stores.disk.index import Index, ScopeIndex, slot_of
-from iii_state.stores.disk.segment import WINDOW_BYTES, Segment, Segments, damaged
+from iii_state.stores.disk.segment import Segment, Segments, damaged
 
 log = logging.getLogger("iii_state.stores.disk")
 
@@ -186,9 +183,17 @@ class Recovery:
         written = _written_bytes(self._files, segment)
         if not written:
             return
-        later = _later_block(self._files, segment)
-        if later is not None and later.durable_sequence > segment.last_sequence:
-            raise damaged(segment.path, segment.end, "the block there", _readable(segment))
+        for _, later in find_block(
+            self._files,
+            segment.fd,
+            segment.end + 1,
+            segment.file_bytes,
+            segment.header.first_id,
+            segment.last_sequence,
+        ):
+            # Written after the missing block was known to be on the device.
+            if later.durable_sequence > segment.last_sequence:
+                raise damaged(segment.path, segment.end, "the block there", _readable(segment))
         self._set_aside(segment, written)
 
     def _set_aside(self, segment: Segment, written: int) -> None:
@@ -307,24 +312,3 @@ def _written_bytes(files: Files, segment: Segment) -> int:
             written = offset + used - segment.end
         offset += WINDOW_BYTES
     return written
-
-
-def _later_block(files: Files, segment: Segment) -> BlockHeader | None:
-    """The last intact block header behind the place where the log seems to end."""
-    found = None
-    offset = segment.end
-    while offset < segment.file_bytes:
-        data = files.read(segment.fd, WINDOW_BYTES + BLOCK_HEADER_BYTES, offset)
-        at = data.find(BLOCK_MAGIC)
-        while at >= 0:
-            header = decode_block_header(data, at)
-            if (
-                header is not None
-                and header.segment_id == segment.header.first_id
-                and header.sequence > segment.last_sequence
-                and offset + at > segment.end
-            ):
-                found = header
-            at = data.find(BLOCK_MAGIC, at + 1)
-        offset += WINDOW_BYTES
-    return found

@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
 from pathlib import Path
-from zlib import crc32
-
-import msgspec
 
 from iii_state.core.changes import Entry
-from iii_state.errors import StorageError, StoreDamaged, StoreTooNew
+from iii_state.errors import StorageError, StoreDamaged
 from iii_state.stores.disk.files import Files
 from iii_state.stores.disk.format import (
-    BLOCK_HEADER_BYTES,
     CHECKSUM,
-    DELETE,
-    FORMAT_VERSION,
     RECORD_PREFIX_BYTES,
     RECORDS,
     SEGMENT_HEADER_BYTES,
     BlockHeader,
-    Columns,
     SegmentHeader,
-    decode_block_header,
-    decode_columns,
     decode_record,
 )
 from iii_state.stores.disk.index import offset_of, slot_of
 
 READ_BYTES = 2048
 """What a cold read takes at once: most records whole, in one call."""
-
-WINDOW_BYTES = 1 << 20
-"""What a walk over a file reads at once."""
 
 SIGNPOST_BYTES = 64 << 10
 """A block is found by its revision within this many bytes of a known one."""
@@ -167,96 +154,4 @@ def damaged(path: Path, offset: int, what: str, readable: str) -> StoreDamaged:
         file=str(path),
         offset=offset,
         readable=readable,
-    )
-
-
-class Block(msgspec.Struct, gc=False):
-    """A block as read: its place in the file, and its records."""
-
-    offset: int
-    header: BlockHeader
-    columns: Columns
-    body: bytes
-
-    @property
-    def body_offset(self) -> int:
-        """Where the records begin in the file."""
-        return self.offset + BLOCK_HEADER_BYTES + self.header.meta_bytes
-
-    def kinds(self) -> bytes:
-        """The kind of each record."""
-        return self.columns.kinds or bytes(len(self.columns.keys))
-
-
-class Window:
-    """A file read in large pieces, in order of offset."""
-
-    def __init__(self, files: Files, fd: int, end: int) -> None:
-        self._files = files
-        self._fd = fd
-        self._end = end
-        self._start = 0
-        self._data = b""
-
-    def read(self, size: int, offset: int) -> bytes:
-        """Up to `size` bytes at `offset`, fewer only at the end."""
-        at = offset - self._start
-        if at < 0 or at + size > len(self._data):
-            wanted = min(max(size, WINDOW_BYTES), max(self._end - offset, 0))
-            self._data = self._files.read(self._fd, wanted, offset)
-            self._start, at = offset, 0
-        return self._data[at : at + size]
-
-
-def walk(
-    files: Files, fd: int, path: Path, start: int, end: int, segment_id: int
-) -> Iterator[Block | BlockHeader]:
-    """The blocks of a file from `start`, up to the first that does not check, or the end.
-
-    Yields a `Block` for one with records, the bare header for a seal.
-    """
-    window = Window(files, fd, end)
-    offset = start
-    while True:
-        header = decode_block_header(window.read(BLOCK_HEADER_BYTES, offset))
-        if header is None or header.segment_id != segment_id:
-            return
-        payload = window.read(header.meta_bytes + header.body_bytes, offset + BLOCK_HEADER_BYTES)
-        block = read_block(header, payload, offset, path)
-        if block is None:
-            return
-        yield block
-        offset += header.block_bytes
-
-
-def read_block(
-    header: BlockHeader, payload: bytes, offset: int, path: Path
-) -> Block | BlockHeader | None:
-    """A block from its header and what follows it; None when it does not check."""
-    if len(payload) != header.meta_bytes + header.body_bytes:
-        return None
-    if crc32(payload) != header.payload_crc:
-        return None
-    if header.version > FORMAT_VERSION:
-        raise _too_new(path, f"a block in format {header.version}", header.version)
-    if header.kind != RECORDS:
-        return header
-    columns = decode_columns(payload[: header.meta_bytes])
-    if columns is None or len(columns.keys) != header.record_count:
-        return None
-    _require_known_kinds(columns, path)
-    return Block(offset, header, columns, payload[header.meta_bytes :])
-
-
-def _require_known_kinds(columns: Columns, path: Path) -> None:
-    kind = max(columns.kinds, default=0) if columns.kinds is not None else 0
-    if kind > DELETE:
-        raise _too_new(path, f"records of kind {kind}", kind)
-
-
-def _too_new(path: Path, what: str, found: int) -> StoreTooNew:
-    return StoreTooNew(
-        f"{path} holds {what}, which a newer version wrote; install that version",
-        found=found,
-        supported=FORMAT_VERSION,
     )
