@@ -22,6 +22,7 @@ from iii_state.core.values import encode_text
 from iii_state.engine.announcement import Announcements
 from iii_state.engine.calls import EngineCall, WorkerCall
 from iii_state.engine.catalogue import Catalogue
+from iii_state.engine.channels import Channels
 from iii_state.engine.commits import Commits
 from iii_state.engine.diagnostics import Diagnostics
 from iii_state.engine.discovery import Discovery
@@ -109,6 +110,7 @@ class Engine:
             enabled=limits.triggers_enabled,
         )
         self.triggers = Triggers()
+        self.channels = Channels(new_id, self.timers)
         self._workers_available = WorkersAvailable(self)
         self.registrations = Registrations(self)
         self.commits = Commits(
@@ -137,6 +139,7 @@ class Engine:
             StateFunctions(store, self.commits, limits.state),
             Announcements(self.registrations.settle, self._announced),
             Discovery(catalogue, self.functions, self.triggers, self.workers),
+            self.channels,
             Diagnostics(),
         ):
             for function in group.functions():

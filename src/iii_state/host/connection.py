@@ -16,15 +16,11 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from iii_state.engine.engine import Engine
 from iii_state.engine.workers import Worker
+from iii_state.host.assembly import INVALID_TEXT, PROTOCOL_ERROR, Assembly, Violation
 from iii_state.settings import Settings
 from iii_state.wire.framing import TEXT, frame_header
 
 log = logging.getLogger("iii_state.host")
-
-PROTOCOL_ERROR = 1002
-INVALID_TEXT = 1007
-MESSAGE_TOO_BIG = 1009
-"""Close codes. Source: RFC 6455 section 7.4."""
 
 _TEXT = WSMsgType.TEXT
 _CLOSE = WSMsgType.CLOSE
@@ -64,14 +60,11 @@ class Connection(WSListener):
         super().__init__()
         self._engine = engine
         self._outbox = outbox
-        self._message_bytes_max = settings.message_bytes_max
+        self._assembly = Assembly(settings.message_bytes_max)
         self._outbound_bytes_max = settings.outbound_bytes_max
         self._ended = ended
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._fragments: list[bytes] = []
-        self._fragments_bytes = 0
-        self._fragments_kind = _TEXT
         self._open = False
         self._transport: WSTransport
         self._worker: Worker
@@ -96,7 +89,7 @@ class Connection(WSListener):
         kind = frame.msg_type
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.close(PROTOCOL_ERROR, "reserved bits are set")
-        elif kind is _TEXT and frame.fin and not self._fragments:
+        elif kind is _TEXT and frame.fin and not self._assembly.is_open:
             try:
                 text = frame.get_payload_as_utf8_text()
             except UnicodeDecodeError:
@@ -173,26 +166,16 @@ class Connection(WSListener):
 
     def _collect(self, frame: WSFrame) -> None:
         """Take a frame of a fragmented or binary message; receive it when it is complete."""
-        kind = frame.msg_type
-        if (kind is WSMsgType.CONTINUATION) != bool(self._fragments):
-            self.close(PROTOCOL_ERROR, "fragments of a message out of order")
+        try:
+            payload = self._assembly.add(frame)
+        except Violation as violation:
+            self.close(violation.code, violation.reason)
             return
-        if not self._fragments:
-            self._fragments_kind = kind
-        self._fragments.append(frame.get_payload_as_bytes())
-        self._fragments_bytes += frame.payload_size
-        if self._fragments_bytes > self._message_bytes_max:
-            self.close(
-                MESSAGE_TOO_BIG,
-                f"the message is larger than message_bytes_max = {self._message_bytes_max}",
-            )
-        elif frame.fin:
-            payload = b"".join(self._fragments)
-            self._fragments, self._fragments_bytes = [], 0
+        if payload is not None:
             self._receive(payload)
 
     def _receive(self, payload: bytes) -> None:
-        is_text = self._fragments_kind is _TEXT
+        is_text = self._assembly.is_text
         if not is_text and payload.startswith(_TELEMETRY):
             return
         try:

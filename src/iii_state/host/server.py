@@ -26,6 +26,8 @@ from picows import (
 from iii_state.clock import wall_clock_ms
 from iii_state.core.store import Store
 from iii_state.engine.engine import Engine, EngineLimits, random_ids
+from iii_state.host.channels import PATH as CHANNELS_PATH
+from iii_state.host.channels import ChannelSocket, ChannelSockets
 from iii_state.host.connection import Connection, Outbox
 from iii_state.settings import Settings
 
@@ -68,6 +70,7 @@ class Server:
         self._settings = settings
         self._outbox = Outbox()
         self._connections: set[Connection] = set()
+        self._channels = ChannelSockets(engine.channels, settings.message_bytes_max)
         self._listener: asyncio.Server
         self.address = ""
 
@@ -98,18 +101,21 @@ class Server:
         """
         self._listener.close()
         await self.engine.drain(self._settings.stop_grace_s)
-        for connection in list(self._connections):
-            connection.close(SERVICE_RESTART, "the server stops")
+        for socket in self._sockets():
+            socket.close(SERVICE_RESTART, "the server stops")
         await self._wait_closed()
 
     async def _wait_closed(self) -> None:
         """Let what was sent reach those who read; a second is enough for them."""
         until = time.monotonic() + 1.0
-        while self._connections and time.monotonic() < until:
+        while self._sockets() and time.monotonic() < until:
             await asyncio.sleep(0.01)
-        for connection in list(self._connections):
-            connection.abort()
+        for socket in self._sockets():
+            socket.abort()
         await asyncio.sleep(0)
+
+    def _sockets(self) -> list[Connection | ChannelSocket]:
+        return [*self._connections, *self._channels.sockets]
 
     def accept(
         self, request: WSUpgradeRequest
@@ -124,8 +130,11 @@ class Server:
             )
         if target.path == "/otel":
             return Telemetry()
-        if target.path != "/":
-            return None
+        if target.path.startswith(CHANNELS_PATH):
+            return self._channels.accept(target)
+        return self._accept_worker(request) if target.path == "/" else None
+
+    def _accept_worker(self, request: WSUpgradeRequest) -> WSListener:
         if not self._token_is_right(request):
             log.warning("refused a connection without the right token")
             return Refusal(UNAUTHORIZED, "the token is missing or wrong")
