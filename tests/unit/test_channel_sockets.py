@@ -43,9 +43,11 @@ class Rig:
 @asynccontextmanager
 async def running_server(**settings: Any) -> AsyncIterator[Rig]:
     chosen = Settings(port=0, **settings)
-    async with open_server(chosen, MemoryStore(wall_clock_ms)) as server:
-        async with connect(server.address) as worker:
-            yield Rig(server, worker)
+    async with (
+        open_server(chosen, MemoryStore(wall_clock_ms)) as server,
+        connect(server.address) as worker,
+    ):
+        yield Rig(server, worker)
 
 
 async def close_code(socket: ClientConnection) -> int | None:
@@ -58,19 +60,21 @@ async def test_frames_pass_unchanged_and_the_end_is_an_empty_close() -> None:
     async with running_server() as rig:
         address = await rig.create(buffer_size=None)
         sent: list[str | bytes] = ["text", b"\0\xff", "", b"", bytes(LARGE)]
-        async with connect(address + "&dir=write") as writer:
-            async with connect(address + "&dir=read", max_size=None) as reader:
-                for message in sent:
-                    await writer.send(message)
-                await writer.send(["frag", "ment", "ed"])
-                assert [await reader.recv() for _ in sent] == sent
-                assert await reader.recv() == "fragmented"
-                await writer.close(1000, "stream_complete")
-                assert (writer.close_code, writer.close_reason) == (1000, "stream_complete")
-                with pytest.raises(ConnectionClosedOK) as ended:
-                    await reader.recv()
-                assert ended.value.rcvd is not None
-                assert ended.value.rcvd.code == 1005
+        async with (
+            connect(address + "&dir=write") as writer,
+            connect(address + "&dir=read", max_size=None) as reader,
+        ):
+            for message in sent:
+                await writer.send(message)
+            await writer.send(["frag", "ment", "ed"])
+            assert [await reader.recv() for _ in sent] == sent
+            assert await reader.recv() == "fragmented"
+            await writer.close(1000, "stream_complete")
+            assert (writer.close_code, writer.close_reason) == (1000, "stream_complete")
+            with pytest.raises(ConnectionClosedOK) as ended:
+                await reader.recv()
+            assert ended.value.rcvd is not None
+            assert ended.value.rcvd.code == 1005
 
 
 async def test_a_writer_may_be_gone_before_the_reader_comes() -> None:

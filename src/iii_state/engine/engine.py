@@ -18,7 +18,7 @@ from collections.abc import Callable
 import msgspec
 
 from iii_state.core.store import Store
-from iii_state.core.values import encode_text
+from iii_state.core.values import encode_text, nests_deeper_than
 from iii_state.engine.announcement import Announcements
 from iii_state.engine.calls import EngineCall, WorkerCall
 from iii_state.engine.catalogue import Catalogue
@@ -49,6 +49,9 @@ from iii_state.wire.frames import (
 )
 
 log = logging.getLogger("iii_state.engine")
+
+REGISTRATION_NESTING_MAX = 127
+"""As in the original; so what is kept of a registration can be decoded at any time later."""
 
 
 class EngineLimits(msgspec.Struct, frozen=True):
@@ -198,8 +201,7 @@ class Engine:
             if handler is not None:
                 handler(worker, frame)
             elif frame.type in self._registration_handlers:
-                registration = decode_registration(text)
-                self._registration_handlers[frame.type](worker, registration)
+                self._register(worker, frame.type, text)
             else:
                 log.info("worker %s sent a message of unknown type %.64r", worker.label, frame.type)
         except UNDECODABLE as error:
@@ -229,6 +231,17 @@ class Engine:
             reply(None, self.functions.missing(namespace, function_id))
             return
         function.run(EngineCall(function.text, data, self.new_id(), metadata, reply))
+
+    def _register(self, worker: Worker, message_type: str, text: str) -> None:
+        if nests_deeper_than(text.encode(), REGISTRATION_NESTING_MAX):
+            log.warning(
+                "worker %s sent a %s that nests deeper than %d levels; dropped",
+                worker.label,
+                message_type,
+                REGISTRATION_NESTING_MAX,
+            )
+            return
+        self._registration_handlers[message_type](worker, decode_registration(text))
 
     def _announced(self, worker: Worker) -> None:
         self._workers_available.tell("worker_metadata_updated", worker)

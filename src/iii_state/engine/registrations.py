@@ -177,19 +177,22 @@ class Registrations:
         if frame.id is None:
             log.info("worker %s registered a trigger without id; dropped", worker.label)
             return
+        trigger = Trigger(
+            frame.id,
+            frame.trigger_type or "",
+            frame.function_id or "",
+            worker,
+            revision,
+            bytes(frame.config) or None,
+            sent(frame.metadata),
+            frame.namespace,
+            frame.trigger_namespace,
+        )
         try:
-            self._engine.triggers.bind(_trigger(worker, frame, revision))
+            _check_trigger(frame)
+            self._engine.triggers.bind(trigger)
         except StateError as error:
-            log.warning("trigger %r of worker %s: %s", frame.id, worker.label, error.message)
-            worker.peer.send(
-                messages.trigger_registration_failed(
-                    trigger_id=frame.id,
-                    trigger_type=frame.trigger_type or "",
-                    function_id=frame.function_id or "",
-                    code=error.wire_code,
-                    message=error.message,
-                )
-            )
+            trigger.refuse(error.wire_code, error.message)
 
     def _unregister_trigger(self, worker: Worker, frame: Registration) -> None:
         trigger = self._engine.triggers.get(frame.id or "")
@@ -208,43 +211,23 @@ class Registrations:
         error = frame.error
         if error is None:
             return
-        trigger.owner.peer.send(
-            messages.trigger_registration_failed(
-                trigger_id=trigger.id,
-                trigger_type=trigger.type_id,
-                function_id=trigger.function_id,
-                code=error.code,
-                message=error.message,
-                stacktrace=error.stacktrace,
-            )
-        )
+        trigger.refuse(error.code, error.message, error.stacktrace)
         self._engine.triggers.park(trigger)
 
 
-def _trigger(worker: Worker, frame: Registration, revision: int) -> Trigger:
-    if frame.id is None or frame.trigger_type is None or frame.function_id is None:
+def _check_trigger(frame: Registration) -> None:
+    if frame.trigger_type is None or frame.function_id is None:
         raise InvalidRequest(
-            "A trigger needs the strings `id`, `trigger_type` and `function_id`; nothing is bound",
+            "A trigger needs the strings `trigger_type` and `function_id`; nothing is bound",
             code="trigger_registration_failed",
         )
     for name in ("namespace", "trigger_namespace"):
         given: str | None = getattr(frame, name)
         if given is not None and not given.strip():
             raise InvalidRequest(
-                f"The {name} of trigger {frame.id!r} cannot be blank; leave it out for the default",
+                f"The {name} of a trigger cannot be blank; leave it out for the default",
                 code="INVALID_NAMESPACE",
             )
-    return Trigger(
-        frame.id,
-        frame.trigger_type,
-        frame.function_id,
-        worker,
-        revision,
-        bytes(frame.config) or None,
-        sent(frame.metadata),
-        frame.namespace,
-        frame.trigger_namespace,
-    )
 
 
 def _schema(raw: Raw) -> Raw | None:

@@ -10,6 +10,7 @@ from iii_state.engine.functions import DEFAULT_NAMESPACE
 from iii_state.engine.reactions import Reactions
 from iii_state.engine.triggers import Schema, Trigger, TriggerType
 from iii_state.engine.workers import Worker
+from iii_state.errors import LimitExceeded
 from iii_state.wire import messages
 
 
@@ -73,22 +74,31 @@ class Provided(TriggerType):
             config_schema=config_schema,
             call_schema=call_schema,
         )
-        self._peer = provider.peer
+        self._worker = provider
 
     def bind(self, trigger: Trigger) -> None:
         """See `TriggerType.bind`."""
-        self._peer.send(
-            messages.register_trigger(
-                trigger_id=trigger.id,
-                trigger_type=self.id,
-                function_id=trigger.function_id,
-                config=trigger.config or b"{}",
-                metadata=trigger.metadata,
-                namespace=trigger.namespace,
-                trigger_namespace=None if self.namespace == DEFAULT_NAMESPACE else self.namespace,
-            )
+        worker = self._worker
+        text = messages.register_trigger(
+            trigger_id=trigger.id,
+            trigger_type=self.id,
+            function_id=trigger.function_id,
+            config=trigger.config or b"{}",
+            metadata=trigger.metadata,
+            namespace=trigger.namespace,
+            trigger_namespace=None if self.namespace == DEFAULT_NAMESPACE else self.namespace,
         )
+        if len(text) > worker.message_bytes_max:
+            raise LimitExceeded(
+                f"The trigger takes {len(text)} bytes, more than the {worker.message_bytes_max} "
+                f"that the client of its provider {worker.label} can receive",
+                code="payload_too_large",
+                limit="message_bytes_max",
+                actual=len(text),
+                bound=worker.message_bytes_max,
+            )
+        worker.peer.send(text)
 
     def unbind(self, trigger: Trigger) -> None:
         """See `TriggerType.unbind`."""
-        self._peer.send(messages.unregister_trigger(trigger.id, self.id))
+        self._worker.peer.send(messages.unregister_trigger(trigger.id, self.id))

@@ -17,8 +17,12 @@ import msgspec
 
 from iii_state.engine.functions import DEFAULT_NAMESPACE
 from iii_state.engine.workers import Worker
+from iii_state.errors import StateError
+from iii_state.wire import messages
 
 log = logging.getLogger("iii_state.triggers")
+
+REASON_CHARACTERS_MAX = 10_000
 
 Schema = dict[str, Any] | msgspec.Raw
 
@@ -45,6 +49,20 @@ class Trigger(msgspec.Struct, eq=False):
     def target_namespace(self) -> str:
         """Where the function is looked up."""
         return self.namespace or DEFAULT_NAMESPACE
+
+    def refuse(self, code: str, message: str, stacktrace: str | None = None) -> None:
+        """Tell the owner that it is not active, and why."""
+        log.warning("trigger %r of worker %s: %s: %s", self.id, self.owner.label, code, message)
+        self.owner.peer.send(
+            messages.trigger_registration_failed(
+                trigger_id=self.id,
+                trigger_type=self.type_id,
+                function_id=self.function_id,
+                code=code,
+                message=message[:REASON_CHARACTERS_MAX],
+                stacktrace=stacktrace[:REASON_CHARACTERS_MAX] if stacktrace is not None else None,
+            )
+        )
 
 
 class TriggerType:
@@ -204,8 +222,12 @@ class Triggers:
         for trigger in triggers:
             self._unfile(trigger)
             trigger_type = self._type_for(trigger)
-            if trigger_type is not None:
-                trigger_type.bind(trigger)
+            try:
+                if trigger_type is not None:
+                    trigger_type.bind(trigger)
+            except StateError as error:
+                trigger.refuse(error.wire_code, error.message)
+                trigger_type = None
             self._file(trigger, trigger_type)
 
     def _type_for(self, trigger: Trigger) -> TriggerType | None:
