@@ -245,10 +245,10 @@ class Setting(msgspec.Struct, frozen=True):
         return self.about.unit == "bytes"
 
     def _bounds(self) -> str:
-        low, high = self.about.minimum, self.about.maximum
+        low, high = self.about.minimum or 0, self.about.maximum
         if high is not None:
-            return f" from {low or 0} to {high}"
-        return f", at least {low}" if low is not None else ""
+            return f" from {self.show(low)} to {self.show(high)}"
+        return f", at least {self.show(low)}" if low else ""
 
     def _read(self, given: object) -> Any:
         if self.kind == "choice":

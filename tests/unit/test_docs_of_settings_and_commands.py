@@ -30,7 +30,8 @@ def test_the_generated_parts_are_up_to_date(page: str, generated: Callable[[str]
 def test_every_setting_has_its_row(generated: Callable[[str], str]) -> None:
     text = (DOCS / "configuration.md").read_text("utf-8")
 
-    assert all(text.count(f"\n| `{row.name}` |") == 1 for row in SETTINGS)
+    for row in SETTINGS:
+        assert text.count(f"\n| `{row.name}` | {row.show(row.default)} |") == 1
 
 
 def test_every_exit_code_is_explained() -> None:
