@@ -99,10 +99,12 @@ def test_the_first_connection_must_work() -> None:
     assert result.exit_code == 5
 
 
-def test_there_is_no_table_of_what_has_not_happened_yet(url: str) -> None:
-    result = CliRunner().invoke(cli, ["watch", "-o", "table", "--url", url])
+def test_lines_for_people_can_be_had_in_a_pipe(url: str) -> None:
+    with program("watch", "w6", "-n", "1", "-o", "raw", env=environment(III_URL=url)) as watch:
+        watch.error_line("watching")
+        run(url, "set", "w6", "k", '"v"')
 
-    assert result.exit_code == 2
+        assert watch.output.read().endswith('created  w6/k  "v"\n')
 
 
 def event(kind: str, old: str, new: str, **more: Any) -> Event:

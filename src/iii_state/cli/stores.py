@@ -56,10 +56,10 @@ def check(directory: Path, output: Format | None) -> int:
     """
     with _progress("checking", _size_of(directory)) as count:
         report = check_store(directory, CountingFiles(count))
-    if output is None or output == "raw":
-        _print_report(report)
-    else:
+    if output in ("json", "ndjson"):
         print_value(msgspec.json.encode(report), output)
+    else:
+        _print_report(report)
     lost = [damage for damage in report.damage if not damage.is_harmless]
     if not lost:
         return OK

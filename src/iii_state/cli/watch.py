@@ -56,8 +56,9 @@ def watch(
 ) -> int:
     """Print changes as they happen, of everything, of a scope or of one key.
 
-    Reads until Ctrl-C. On a terminal each change is one line; into a pipe, one line of JSON. When
-    the server goes away, the command says so on standard error and connects again.
+    Reads until Ctrl-C. On a terminal (or with -o raw) each change is a line for people; into a
+    pipe, a line of JSON. When the server goes away, the command says so on standard error and
+    connects again.
 
     \b
     Examples:
@@ -66,9 +67,7 @@ def watch(
       iii-state watch orders o-1 --count 1       # wait for one change
       iii-state watch orders | jq .new_value.status
     """
-    if output == "table":
-        raise click.UsageError("watch has no table; use -o json, ndjson or raw")
-    pretty = output == "raw" or (output is None and is_terminal())
+    pretty = output in ("raw", "table") or (output is None and is_terminal())
     try:
         return asyncio.run(_watch(target, _config(scope, key), _Printer(count, pretty)))
     except StateError as error:
