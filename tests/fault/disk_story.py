@@ -65,7 +65,7 @@ class Story:
         try:
             store = await open_store(files, durability)
             for step in range(steps):
-                await self._write(store, random)
+                await self.write(store, random)
                 if step % 9 == 8:
                     await store.compact()
                 if step % 17 == 16:
@@ -76,7 +76,8 @@ class Story:
             if not files.is_cut:
                 raise
 
-    async def _write(self, store: DiskStore, random: Random) -> None:
+    async def write(self, store: DiskStore, random: Random) -> None:
+        """One batch of random changes."""
         outcomes = []
         for _ in range(random.choice([1, 2, 7])):
             scope, key = random.choice(SCOPES), f"key {random.randrange(12)}"

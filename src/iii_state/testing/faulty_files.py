@@ -111,6 +111,10 @@ class FaultyFiles(Files):
         """Let a file hold something else, durably, behind everybody's back."""
         self._names[path] = self._durable_names[path] = _Inode(bytearray(data), data)
 
+    def rot(self, path: Path, offset: int) -> None:
+        """Flip a bit of a file in place: also those see it who have the file open."""
+        self._names[path].live[offset] ^= 1
+
     def remove(self, path: Path) -> None:
         """Remove a file, durably, behind everybody's back."""
         self._names.pop(path)

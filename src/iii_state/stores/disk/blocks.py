@@ -149,6 +149,16 @@ def find_block(
         offset += WINDOW_BYTES
 
 
+def written_bytes(files: Files, fd: int, start: int, end: int) -> int:
+    """How much of what follows `start` is more than zeros written ahead."""
+    written = 0
+    for offset in range(start, end, WINDOW_BYTES):
+        used = len(files.read(fd, WINDOW_BYTES, offset).rstrip(b"\0"))
+        if used:
+            written = offset + used - start
+    return written
+
+
 def _too_new(path: Path, what: str, found: int) -> StoreTooNew:
     return StoreTooNew(
         f"{path} holds {what}, which a newer version wrote; install that version",

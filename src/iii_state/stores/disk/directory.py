@@ -6,6 +6,8 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -29,6 +31,7 @@ RELAXED = "RELAXED"
 SEGMENT_SUFFIX = ".seg"
 HINT_SUFFIX = ".hint"
 TEMPORARY_SUFFIX = ".tmp"
+TORN_SUFFIX = ".torn"
 
 _MAGIC = "iii-state store"
 _SEGMENT_NAME = re.compile(r"(\d{10,})-(\d{10,})\.(seg|hint)")
@@ -136,20 +139,47 @@ def refuse_foreign(directory: Path, names: list[str]) -> None:
 
 
 def take_lock(directory: Path, files: Files) -> int:
-    """Lock the directory for this process; the descriptor returned holds the lock."""
+    """Lock the directory for this process; the descriptor returned holds the lock.
+
+    Raises:
+        StoreLocked: another process holds it.
+    """
     fd = files.open(directory / LOCK, create=True)
-    if not files.lock(fd):
-        pid = files.read(fd, 20, 0).decode("ascii", "replace").strip()
-        files.close(fd)
-        raise StoreLocked(
-            f"{directory} is in use by process {pid or 'unknown'}; stop it, or name another "
-            f"data directory",
-            directory=str(directory),
-            pid=int(pid) if pid.isdigit() else 0,
-        )
+    _require_lock(directory, files, fd)
     files.truncate(fd, 0)
     files.write(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
+
+
+@contextmanager
+def locked(directory: Path, files: Files) -> Iterator[None]:
+    """Hold the lock without writing anything.
+
+    Raises:
+        StoreLocked: a server holds it.
+    """
+    if LOCK not in files.names(directory):
+        yield
+        return
+    fd = files.open(directory / LOCK, write=False)
+    _require_lock(directory, files, fd)
+    try:
+        yield
+    finally:
+        files.close(fd)
+
+
+def _require_lock(directory: Path, files: Files, fd: int) -> None:
+    if files.lock(fd):
+        return
+    pid = files.read(fd, 20, 0).decode("ascii", "replace").strip()
+    files.close(fd)
+    raise StoreLocked(
+        f"{directory} is in use by process {pid or 'unknown'}; stop it, or name another data "
+        f"directory",
+        directory=str(directory),
+        pid=int(pid) if pid.isdigit() else 0,
+    )
 
 
 def read_identity(directory: Path, files: Files) -> bytes:

@@ -12,13 +12,14 @@ from itertools import pairwise
 from pathlib import Path
 
 from iii_state.errors import StoreDamaged
-from iii_state.stores.disk.blocks import WINDOW_BYTES, find_block
+from iii_state.stores.disk.blocks import find_block, written_bytes
 from iii_state.stores.disk.directory import (
     HINT_SUFFIX,
     RELAXED,
     SEGMENT_SUFFIX,
     STOPPED,
     TEMPORARY_SUFFIX,
+    TORN_SUFFIX,
     Stopped,
     read_stopped,
     require_version,
@@ -180,7 +181,7 @@ class Recovery:
             if not is_whole:
                 raise damaged(segment.path, segment.end, "the end of the log", _readable(segment))
             return
-        written = _written_bytes(self._files, segment)
+        written = written_bytes(self._files, segment.fd, segment.end, segment.file_bytes)
         if not written:
             return
         for _, later in find_block(
@@ -198,7 +199,7 @@ class Recovery:
 
     def _set_aside(self, segment: Segment, written: int) -> None:
         """Keep what a crash tore, and cut it off the log."""
-        aside = segment.path.with_name(f"{segment.path.stem}-{segment.end}.torn")
+        aside = segment.path.with_name(f"{segment.path.stem}-{segment.end}{TORN_SUFFIX}")
         self._files.write_file(aside, self._files.read(segment.fd, written, segment.end))
         self._files.truncate(segment.fd, segment.end)
         self._files.sync(segment.fd)
@@ -223,6 +224,9 @@ class Recovery:
         # Superseded within the segment itself.
         if segment.record_bytes > kept:
             segment.kills[segment.slot] = segment.record_bytes - kept
+        if segment.is_sealed and segment.file_bytes > segment.end:
+            self._files.truncate(segment.fd, segment.end)
+            segment.file_bytes = segment.end
         if segment.is_sealed and isinstance(source, Digest):
             self._write_hint(segment, source)
 
@@ -299,16 +303,3 @@ def missing(path: Path) -> StoreDamaged:
 
 def _readable(segment: Segment) -> str:
     return f"everything up to revision {segment.last_revision}"
-
-
-def _written_bytes(files: Files, segment: Segment) -> int:
-    """How much of what follows the last block is more than zeros written ahead."""
-    written = 0
-    offset = segment.end
-    while offset < segment.file_bytes:
-        data = files.read(segment.fd, WINDOW_BYTES, offset)
-        used = len(data.rstrip(b"\0"))
-        if used:
-            written = offset + used - segment.end
-        offset += WINDOW_BYTES
-    return written
