@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
 from iii_state.core.changes import ANONYMOUS, Origin
 from iii_state.core.values import encode_text
 from iii_state.engine.invocations import Failure, Reply
-from iii_state.engine.workers import Worker
+from iii_state.engine.workers import REASON_CHARACTERS_MAX, Worker
 from iii_state.errors import StateError
 from iii_state.wire import messages
 
@@ -101,22 +102,21 @@ class WorkerCall(Call):
         if invocation_id is None:
             return
         worker = self.worker
-        if result is not None and len(result) > worker.message_bytes_max:
+        text = messages.invocation_result(invocation_id, self.function_text, result, self._trace())
+        if len(text) > worker.message_bytes_max:
             self.fail(
                 Failure(
                     "payload_too_large",
-                    f"The result of {self.function_id} has {len(result)} bytes, more than the "
+                    f"The answer of {self.function_id} takes {len(text)} bytes, more than the "
                     f"{worker.message_bytes_max} that this client can receive; ask for less at a "
                     f"time, or use a newer SDK",
                 )
             )
             return
-        worker.peer.send(
-            messages.invocation_result(invocation_id, self.function_text, result, self._trace())
-        )
+        worker.peer.send(text)
 
     def fail(self, failure: Failure, details: dict[str, object] | None = None) -> None:
-        """See `Call.fail`."""
+        """See `Call.fail`. What is too large for the caller's client is cut."""
         if self.invocation_id is None:
             return
         error: dict[str, object] = {"code": failure.code, "message": failure.message}
@@ -124,11 +124,14 @@ class WorkerCall(Call):
             error["stacktrace"] = failure.stacktrace
         if details:
             error["details"] = details
-        self.worker.peer.send(
-            messages.invocation_failure(
-                self.invocation_id, self.function_text, error, self._trace()
-            )
-        )
+        text = self._failure(self.invocation_id, error)
+        if len(text) > self.worker.message_bytes_max:
+            cut = {name: str(error[name])[:REASON_CHARACTERS_MAX] for name in ("code", "message")}
+            text = self._failure(self.invocation_id, cut)
+        self.worker.peer.send(text)
+
+    def _failure(self, invocation_id: str, error: Mapping[str, object]) -> bytes:
+        return messages.invocation_failure(invocation_id, self.function_text, error, self._trace())
 
     def data_for_worker(self) -> bytes:
         """The data, with the caller's id put into it when it is an object.

@@ -132,21 +132,7 @@ class Engine:
             self.timers,
             limits.functions_check_s,
         )
-        for trigger_type in (
-            StateTriggers(self.reactions),
-            self._workers_available,
-            self._functions_available,
-        ):
-            self.triggers.add_builtin(trigger_type)
-        for group in (
-            StateFunctions(store, self.commits, limits.state),
-            Announcements(self.registrations.settle, self._announced),
-            Discovery(catalogue, self.functions, self.triggers, self.workers),
-            self.channels,
-            Diagnostics(),
-        ):
-            for function in group.functions():
-                self.functions.add_builtin(function)
+        self._add_own(catalogue)
         self._handlers: dict[str, Callable[[Worker, Frame], None]] = {
             "invokefunction": self._on_invoke,
             "invocationresult": self._on_result,
@@ -158,6 +144,24 @@ class Engine:
             "reattach": self._on_reattach,
             **self.registrations.handlers(),
         }
+
+    def _add_own(self, catalogue: Catalogue) -> None:
+        """Add the trigger types and functions that are there from the start."""
+        for trigger_type in (
+            StateTriggers(self.reactions),
+            self._workers_available,
+            self._functions_available,
+        ):
+            self.triggers.add_builtin(trigger_type)
+        for group in (
+            StateFunctions(self.store, self.commits, self.limits.state),
+            Announcements(self.registrations.settle, self._announced),
+            Discovery(catalogue, self.functions, self.triggers, self.workers),
+            self.channels,
+            Diagnostics(),
+        ):
+            for function in group.functions():
+                self.functions.add_builtin(function)
 
     def start(self) -> None:
         """Begin to serve. Needs a running event loop."""

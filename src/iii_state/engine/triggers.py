@@ -16,13 +16,11 @@ from typing import Any
 import msgspec
 
 from iii_state.engine.functions import DEFAULT_NAMESPACE
-from iii_state.engine.workers import Worker
+from iii_state.engine.workers import REASON_CHARACTERS_MAX, Worker
 from iii_state.errors import StateError
 from iii_state.wire import messages
 
 log = logging.getLogger("iii_state.triggers")
-
-REASON_CHARACTERS_MAX = 10_000
 
 Schema = dict[str, Any] | msgspec.Raw
 

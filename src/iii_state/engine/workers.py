@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 MESSAGE_BYTES_SAFE = 1 << 20
 """What any client can receive. Source: docs/protocol.md, sizes."""
 
+REASON_CHARACTERS_MAX = 10_000
+"""What is left of the reason of a failure that would be too large to send."""
+
 
 class Peer(Protocol):
     """The connection of a worker, as the engine sees it. None of these wait."""
@@ -73,22 +76,24 @@ class Worker:
             earlier.fail(
                 Failure("invocation_error", f"Invocation id {invocation_id} was used again")
             )
-        data = call.data_for_worker()
-        if len(data) > self.message_bytes_max:
+        text = messages.invoke_function(
+            invocation_id,
+            call.function_text,
+            call.data_for_worker(),
+            call.metadata,
+            call.trace_for_worker(),
+        )
+        if len(text) > self.message_bytes_max:
             call.fail(
                 Failure(
                     "payload_too_large",
-                    f"The call of {call.function_id} carries {len(data)} bytes, more than the "
+                    f"The call of {call.function_id} takes {len(text)} bytes, more than the "
                     f"{self.message_bytes_max} that the client of worker {self.label} can receive",
                 )
             )
             return
         self.executing[invocation_id] = call
-        self.peer.send(
-            messages.invoke_function(
-                invocation_id, call.function_text, data, call.metadata, call.trace_for_worker()
-            )
-        )
+        self.peer.send(text)
 
     def finish(self, invocation_id: str, result: bytes | None, failure: Failure | None) -> None:
         """Take a result from this worker. Ids that it does not execute are ignored."""

@@ -8,6 +8,8 @@ Source: docs/protocol.md, frame catalogue.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from iii_state.core.values import encode_text
@@ -46,7 +48,7 @@ def invocation_result(
 def invocation_failure(
     invocation_id: str,
     function_text: bytes,
-    error: dict[str, object],
+    error: Mapping[str, object],
     trace: bytes = b"",
 ) -> bytes:
     """The answer to a call that failed. `error` has the strings `code` and `message`, at least."""
