@@ -302,8 +302,8 @@ class Log:
             else:
                 self._prepare_next().extend(self.segment_bytes)
         except OSError as error:
-            # Either way a commit will meet it; only a full disk is known in advance.
-            self.has_no_room = error.errno in NO_ROOM
+            # Not to be found out by a commit: the device may report a failure only once.
+            self._failed(error)
 
     def find_room(self, block_bytes: int) -> bool:
         """Whether a block of that length fits, now that there was no room before."""

@@ -1,0 +1,217 @@
+"""A disk that fails or is full: what is acknowledged stays true, and writes are refused clearly."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from disk_story import Story, model_of, open_store, state_of
+
+from iii_state.core.changes import Change
+from iii_state.core.commands import Get, ListScopes, ListValues, Set
+from iii_state.core.store import Durability
+from iii_state.errors import DiskFull, OutcomeUnknown, StateError, StoreReadOnly
+from iii_state.stores.disk import DiskStore
+from iii_state.testing.faulty_files import FaultyFiles
+
+
+async def opened(durability: Durability = "commit") -> tuple[DiskStore, FaultyFiles]:
+    files = FaultyFiles()
+    store = await open_store(files, durability)
+    store.execute(Set("a", "key 0", b'"kept"'))
+    await store.commit()
+    return store, files
+
+
+def fill(files: FaultyFiles) -> None:
+    """Leave no room on the disk."""
+    files.room_bytes = sum(len(files.contents(path)) for path in files.paths())
+
+
+async def test_a_failed_sync_leaves_the_outcome_unknown_and_says_so() -> None:
+    store, files = await opened()
+    files.failing_sync = files.syncs + 1
+    write = store.execute(Set("a", "key 0", b'"doubtful"'))
+
+    assert list(await store.commit()) == []
+
+    assert write.settled
+    assert isinstance(write.failure, OutcomeUnknown)
+    assert write.change is None
+
+
+async def test_after_a_failed_sync_reads_go_on_and_writes_are_refused() -> None:
+    store, files = await opened()
+    files.failing_sync = files.syncs + 1
+    store.execute(Set("a", "key 0", b'"doubtful"'))
+    read = store.execute(Get("a", "key 0"))
+    await store.commit()
+
+    with pytest.raises(StoreReadOnly):
+        store.execute(Set("a", "key 1", b"1"))
+    assert read.settled
+    for entry in (read.entry, store.execute(Get("a", "key 0")).entry):
+        assert entry is not None
+        assert entry.value == b'"kept"'
+    assert store.execute(ListValues("a", 100)).values == [b'"kept"']
+    assert store.revision == 1
+    assert [change.revision for change in store.changes(0, 10, 1000)] == [1]
+
+
+async def test_a_store_that_refuses_writes_says_why() -> None:
+    store, files = await opened()
+    assert store.info().healthy
+    files.failing_sync = files.syncs + 1
+    store.execute(Set("a", "key 0", b"1"))
+    await store.commit()
+
+    info = store.info()
+
+    assert not info.healthy
+    assert "restart" in info.problem
+
+
+async def test_what_is_executed_while_a_sync_fails_is_refused_not_lost_in_doubt() -> None:
+    """Only what was on its way to the disk is unknown; what waited behind it was not written."""
+    store, files = await opened()
+    outcomes = [store.execute(Set("a", f"key {n}", b"0" * 200_000)) for n in range(60)]
+    files.failing_sync = files.syncs + 1
+
+    await store.commit()
+
+    kinds = [type(outcome.failure) for outcome in outcomes]
+    unknown = kinds.index(StoreReadOnly)
+    assert set(kinds[:unknown]) == {OutcomeUnknown}
+    assert set(kinds[unknown:]) == {StoreReadOnly}
+
+
+@pytest.mark.parametrize("durability", ["interval", "none"])
+async def test_a_failed_sync_in_a_weaker_mode_stops_writes_too(durability: Durability) -> None:
+    store, files = await opened(durability)
+    files.failing_sync = files.syncs + 1
+
+    failures = []
+    for _ in range(100):
+        try:
+            outcome = store.execute(Set("a", "key 1", b"0" * 500))
+        except StoreReadOnly:
+            break
+        await store.commit()
+        failures.append(outcome.failure)
+
+    assert len(failures) < 20
+    assert not store.info().healthy
+    await store.close()
+
+
+async def test_whatever_sync_fails_nothing_acknowledged_is_lost() -> None:
+    files, story = FaultyFiles(), Story()
+    await story.live(files, Random(3), 60)
+    for failing in range(1, files.syncs + 1):
+        files, story = FaultyFiles(), Story()
+        files.failing_sync = failing
+        try:
+            await story.live(files, Random(3), 60)
+        except (StateError, OSError):
+            store = await open_store(files.after_power_cut(Random(failing)))
+            assert store.revision >= story.acknowledged
+            assert state_of(store) == story.model_at(store.revision)
+            await store.close()
+
+
+async def test_a_write_without_room_is_refused_and_changes_nothing() -> None:
+    store, files = await opened()
+    fill(files)
+    outcomes = [store.execute(Set("a", f"key {n}", b"0" * 2000)) for n in range(3)]
+    reads = [
+        store.execute(Get("a", "key 1")),
+        store.execute(ListValues("a", 1 << 20)),
+        store.execute(ListScopes()),
+    ]
+
+    assert list(await store.commit()) == []
+
+    assert all(isinstance(outcome.failure, DiskFull) for outcome in outcomes)
+    assert all(outcome.change is None for outcome in outcomes)
+    assert all(read.settled and read.failure is None for read in reads)
+    assert reads[0].entry is None
+    assert reads[1].values == [b'"kept"']
+    assert reads[2].values == [b'"a"']
+    assert store.revision == 1
+    assert not store.info().healthy
+
+
+async def test_a_full_disk_refuses_at_once_until_there_is_room() -> None:
+    store, files = await opened()
+    fill(files)
+    store.execute(Set("a", "key 0", b"0" * 4000))
+    await store.commit()
+
+    with pytest.raises(DiskFull):
+        store.execute(Set("a", "key 0", b"0" * 4000))
+    files.room_bytes = None
+    outcome = store.execute(Set("a", "key 0", b'"again"'))
+    await store.commit()
+
+    assert outcome.failure is None
+    assert outcome.change is not None
+    assert outcome.change.revision == 2
+    assert outcome.change.before == b'"kept"'
+    assert store.info().healthy
+    await store.close()
+    store = await open_store(files)
+    entry = store.execute(Get("a", "key 0")).entry
+    assert entry is not None
+    assert entry.value == b'"again"'
+    await store.close()
+
+
+async def test_a_small_write_still_fits_into_what_was_set_aside() -> None:
+    """The zeros ahead of the log are room that is there already."""
+    store, files = await opened()
+    fill(files)
+    large = store.execute(Set("a", "key 0", b"0" * 4000))
+    await store.commit()
+    assert isinstance(large.failure, DiskFull)
+
+    for _ in range(3):
+        small = store.execute(Set("a", "key 1", b"1"))
+        await store.commit()
+        if isinstance(small.failure, DiskFull):
+            break
+
+    files.room_bytes = None
+    last = store.execute(Set("a", "key 2", b"2"))
+    await store.commit()
+    assert last.failure is None
+    await store.close()
+
+
+@pytest.mark.parametrize("part", range(2))
+async def test_however_little_room_there_is_nothing_acknowledged_is_lost(part: int) -> None:
+    for room in range(400 + 37 * part, 9000, 74):
+        files, random = FaultyFiles(), Random(room)
+        files.room_bytes = room
+        acknowledged: list[Change] = []
+        try:
+            store = await open_store(files)
+        except (StateError, OSError):
+            continue
+        for _ in range(60):
+            try:
+                outcome = store.execute(
+                    Set("a", f"key {random.randrange(12)}", b"0" * random.randrange(300))
+                )
+            except DiskFull:
+                continue
+            await store.commit()
+            assert isinstance(outcome.failure, DiskFull | None)
+            if outcome.change is not None:
+                acknowledged.append(outcome.change)
+        assert state_of(store) == model_of(acknowledged)
+
+        store = await open_store(files.after_power_cut(random))
+
+        assert state_of(store) == model_of(acknowledged)
+        assert store.revision == len(acknowledged)
+        await store.close()
