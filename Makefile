@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test torture check fix bench bench-full
+.PHONY: help setup setup-dev run test torture check fix docs bench bench-full
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ check: setup-dev ## formatting, lint, types, import directions
 fix: setup-dev ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: setup-dev ## write the generated parts of the documentation anew
+	$(BIN)/python docs/generate.py
 
 bench: setup-dev ## measure beside Redis and write docs/performance.md (minutes)
 	$(BIN)/python -m benchmarks.bench

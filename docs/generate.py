@@ -1,7 +1,7 @@
-"""Writes the generated parts of the documentation: the table of settings, the help of commands.
+"""Writes the generated parts of the documentation: settings, commands, the functions' schemas.
 
-A part stands between `<!-- generated: NAME -->` and `<!-- end -->`. Run `python docs/generate.py`
-after changing a setting or a command; a test fails when it was forgotten.
+A part stands between `<!-- generated: NAME -->` and `<!-- end -->`. Run `make docs` after changing
+a setting, a command or a schema; a test fails when it was forgotten.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from pathlib import Path
 import click
 
 from iii_state.cli import COMMANDS, cli
+from iii_state.engine import state_schemas
+from iii_state.engine.state_schemas import FunctionSchema, Schema
 from iii_state.settings import LISTENER, SETTINGS, STATE, Section, Setting
 
-PAGES = ("configuration.md", "cli.md")
+PAGES = ("configuration.md", "cli.md", "functions.md", "triggers.md")
 HELP_COLUMNS = 96
 
 _PART = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -32,6 +34,11 @@ def _part(name: str) -> str:
         return settings_table(STATE)
     if name == "commands":
         return "".join(_help(command) for command in COMMANDS)
+    if name == "state functions":
+        functions = "".join(_function(*row) for row in state_schemas.FUNCTIONS.items())
+        return f"```text{functions}```\n"
+    if name == "trigger config":
+        return f"```text\n{_members(state_schemas.TRIGGER_CONFIG)}```\n"
     raise ValueError(f"there is no generated part called {name!r}")
 
 
@@ -60,6 +67,43 @@ def _help(name: str) -> str:
         help_option_names=["-h", "--help"],
     )
     return f"### `{name}`\n\n```text\n{command.get_help(context)}\n```\n\n"
+
+
+def _function(name: str, schema: FunctionSchema) -> str:
+    result = _members(schema.response) if schema.response is not None else ""
+    return f"\nstate::{name}: {schema.description}\n{_members(schema.request)}{result}"
+
+
+def _members(schema: Schema, title: str | None = None) -> str:
+    """The members of an object, a line each, and of what it is made of."""
+    lines = [f"  {title or schema['title']}\n"]
+    for name, about in schema.get("properties", {}).items():
+        shown = name if name in schema.get("required", ()) else f"{name}?"
+        lines.append(f"    {shown:<24}{_type(about):<24}{_meaning(about)}".rstrip() + "\n")
+    for name, definition in schema.get("definitions", {}).items():
+        for choice in definition.get("oneOf", [definition]):
+            if "properties" in choice:
+                lines.append(_members(choice, name))
+    return "".join(lines)
+
+
+def _type(schema: Schema | bool) -> str:
+    if isinstance(schema, bool) or not schema.keys() - {"description"}:
+        return "any"
+    if "$ref" in schema:
+        return str(schema["$ref"].rsplit("/", 1)[1])
+    for many in ("anyOf", "allOf"):
+        if many in schema:
+            return " or ".join(map(_type, schema[many]))
+    if "enum" in schema:
+        return " or ".join(f'"{value}"' for value in schema["enum"])
+    if schema["type"] == "array":
+        return f"array of {_type(schema['items'])}"
+    return " or ".join([schema["type"]] if isinstance(schema["type"], str) else schema["type"])
+
+
+def _meaning(schema: Schema | bool) -> str:
+    return "" if isinstance(schema, bool) else str(schema.get("description", ""))
 
 
 def main() -> None:
