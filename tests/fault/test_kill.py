@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
-from victims import victim
+from victims import NO_HISTORY, SMALL_FILES, Victim, victim
 from witnesses import Counter, Watcher, Writer, line
 
 KILLS = 104
@@ -21,6 +22,7 @@ WRITERS = 3
 DEPTHS = (1, 4, 32)
 LOAD_S_MEAN = 0.25
 KILLED_WHILE_STARTING = 0.15
+STOPPED_IN_ORDER = 0.1
 START_S_MAX = 1.0
 
 
@@ -66,6 +68,7 @@ async def kill_again_and_again(directory: Path, kills: int) -> None:
     async with asyncio.TaskGroup() as tasks:
         for number in range(LANES):
             lane = Lane(directory / f"lane-{number}", seed + number)
+            lane.settings = NO_HISTORY if number % 2 else SMALL_FILES
             tasks.create_task(lane.run(kills // LANES))
 
 
@@ -75,6 +78,7 @@ class Lane:
     def __init__(self, directory: Path, seed: int, *flags: str) -> None:
         self.directory = directory
         self.flags = flags
+        self.settings = SMALL_FILES
         self.seed = seed
         self.rng = random.Random(seed)
         self.writers = [Writer(f"writer {number}", self.rng) for number in range(WRITERS)]
@@ -89,15 +93,15 @@ class Lane:
             except Exception as error:
                 error.add_note(f"in the lane of seed {self.seed}, at kill {kill}")
                 raise
-        async with victim(self.directory, *self.flags) as last:
+        async with self._victim() as last:
             await self._check(await last.address())
             assert await last.stop() == 0, last.said.decode()
         assert len(self.watcher.events) > kills, "too little was seen to prove anything"
         assert self.counter.seen > kills
 
     async def kill_one(self) -> None:
-        """Start a server, check the store, load it, and kill it: all of that or a part."""
-        async with victim(self.directory, *self.flags) as running:
+        """Start a server, check the store, load it and kill it: all of that, or a part."""
+        async with self._victim() as running:
             if self.rng.random() < KILLED_WHILE_STARTING:
                 await asyncio.sleep(self.rng.uniform(0, START_S_MAX))
                 return
@@ -109,7 +113,13 @@ class Lane:
                 for writer in self.writers:
                     load.create_task(writer.work(url, self.rng.choice(DEPTHS)))
                 await asyncio.sleep(self.rng.expovariate(1 / LOAD_S_MEAN))
-                await running.kill()
+                if self.rng.random() < STOPPED_IN_ORDER:
+                    assert await running.stop() == 0, running.said.decode()
+                else:
+                    await running.kill()
+
+    def _victim(self) -> AbstractAsyncContextManager[Victim]:
+        return victim(self.directory, *self.flags, settings=self.settings)
 
     async def _check(self, url: str) -> None:
         async with line(url) as opened:

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -15,11 +15,11 @@ PROGRAM = Path(sys.executable).parent / "iii-state"
 ADDRESS = re.compile(rb"ws://127\.0\.0\.1:\d+")
 START_TIMEOUT_S = 30
 
-SMALL_FILES = {
-    "III_STATE_SEGMENT_BYTES": "65536",
-    "III_STATE_HISTORY_BYTES": "262144",
-}
-"""Segments are sealed, trimmed and compacted all the time, so that kills hit these moments too."""
+SMALL_FILES = {"III_STATE_SEGMENT_BYTES": "65536", "III_STATE_HISTORY_BYTES": "262144"}
+"""Segments are sealed, trimmed and merged all the time, so that kills hit these moments too."""
+
+NO_HISTORY = {"III_STATE_SEGMENT_BYTES": "1048576", "III_STATE_HISTORY_BYTES": "0"}
+"""Merges are large enough for a process of their own, which outlives the server for a moment."""
 
 
 class NotStarted(Exception):
@@ -74,12 +74,14 @@ class Victim:
 
 
 @asynccontextmanager
-async def victim(directory: Path, *flags: str) -> AsyncIterator[Victim]:
+async def victim(
+    directory: Path, *flags: str, settings: Mapping[str, str] = SMALL_FILES
+) -> AsyncIterator[Victim]:
     """A server on `directory`, killed at the end of the block if it is still there."""
     process = await asyncio.create_subprocess_exec(
         PROGRAM,
         *("serve", "--port", "0", "--data-dir", str(directory), *flags),
-        env={**os.environ, **SMALL_FILES},
+        env={**os.environ, **settings},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

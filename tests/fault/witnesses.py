@@ -13,12 +13,17 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-CUT_OFF = (ConnectionClosed, InvalidHandshake, OSError, EOFError)
-"""How a client notices that the server was killed."""
+
+class Refused(Exception):
+    """The server is stopping, and says that it did not carry out a call."""
+
+
+CUT_OFF = (ConnectionClosed, InvalidHandshake, OSError, EOFError, Refused)
+"""How a client notices that the server is gone, or will be."""
 
 COUNTER = {"scope": "shared", "key": "counter"}
 KEYS = 12
-PADDING_BYTES_MAX = 6_000
+PADDING_BYTES_MAX = 20_000
 
 Json = dict[str, Any]
 
@@ -110,7 +115,9 @@ class Writer:
         number = len(self.sent)
 
         def answered(answer: Json) -> None:
-            assert "error" not in answer, answer
+            if "error" in answer:
+                del self.sent[number - 1 :]
+                _require_stopping(answer)
             self.acknowledged = max(self.acknowledged, number)
 
         data = {"scope": self.scope, "key": key}
@@ -169,6 +176,9 @@ class Counter:
 
     async def _increment(self, opened: Line) -> None:
         def answered(answer: Json) -> None:
+            if "error" in answer:
+                self.sent -= 1
+                _require_stopping(answer)
             self.seen = max(self.seen, answer["result"]["new_value"]["n"])
 
         self.sent += 1
@@ -224,6 +234,11 @@ class Watcher:
         found = (await opened.call("state::info", {}))["revision"]
         assert found >= self.revision
         self.revision = found
+
+
+def _require_stopping(answer: Json) -> None:
+    assert answer["error"]["code"] == "invocation_stopped", answer
+    raise Refused
 
 
 def _short(values: list[Json]) -> list[Json]:
