@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.machine import busy_seconds
 from benchmarks.rows import BIG_SCOPE, LONG_KEY_DIGITS, LONG_KEY_PREFIX, Load, Rest, Run, Start
 from benchmarks.samples import Sample
 from benchmarks.servers import Server, peak
@@ -46,6 +47,13 @@ class Generator:
         """
         self._fill(server)
         os.sync()  # a run must not pay for what an earlier one left unwritten
+        began, before = time.perf_counter(), self._cpu_of_others(server)
+        sample = self._sample(server, run)
+        elapsed = time.perf_counter() - began
+        others = (self._cpu_of_others(server) - before) / elapsed
+        return msgspec.structs.replace(sample, other_cpu=others)
+
+    def _sample(self, server: Server, run: Run) -> Sample:
         match run.action:
             case Start():
                 server.stop()
@@ -56,6 +64,11 @@ class Generator:
                 return Sample(memory_mb=memory[0], disk_mb=server.disk_mb())
             case Load():
                 return self._put(server, run, run.action)
+
+    @staticmethod
+    def _cpu_of_others(server: Server) -> float:
+        """Processor seconds so far of all that is neither the server nor the load."""
+        return busy_seconds() - sum(os.times()[:4]) - sum(server.cpu_seconds())
 
     def _put(self, server: Server, run: Run, load: Load) -> Sample:
         if load.operation != "set":

@@ -38,6 +38,14 @@ def is_busy() -> bool:
     return os.getloadavg()[0] > BUSY_LOAD
 
 
+def busy_seconds() -> float:
+    """Processor seconds so far, on all cores, of everything that ran."""
+    user, nice, system, _idle, _wait, *interrupts = map(
+        int, Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]
+    )
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
 def commit() -> str:
     """The commit measured, and whether the program differs from it."""
     name = first_line(["git", "-C", str(PROJECT), "rev-parse", "--short=12", "HEAD"])

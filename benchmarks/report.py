@@ -8,8 +8,13 @@ from benchmarks.rows import Better, Goal, Group, Load, Run, Target
 from benchmarks.samples import Measured, Results, Sample, measured, middle, verdict
 
 CLIENT_BOUND_MARK = " †"
+DISTURBED_MARK = " ‡"
 CLIENT_BOUND_NOTE = (
     "† The load generator used more than 90 % of its core: the server might do more than this."
+)
+DISTURBED_NOTE = (
+    "‡ Other programs used more than a quarter of a core meanwhile, as in {} of {} measurements: "
+    "measure again on an idle machine."
 )
 
 
@@ -24,8 +29,12 @@ def render(
         if not any(run in results for run in group.runs):
             continue
         parts += [f"### {group.title}", group_table(group, results)]
-    if any(sample.is_client_bound for samples in results.values() for sample in samples):
+    samples = [sample for of_run in results.values() for sample in of_run]
+    if any(sample.is_client_bound for sample in samples):
         parts.append(CLIENT_BOUND_NOTE)
+    disturbed = sum(sample.is_disturbed for sample in samples)
+    if disturbed:
+        parts.append(DISTURBED_NOTE.format(disturbed, len(samples)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -50,7 +59,7 @@ def shown_figure(figure: Measured | None, goal: Goal) -> str:
     if figure is None:
         return ""
     value, low, high = (three_digits(x) for x in (figure.value, figure.low, figure.high))
-    mark = CLIENT_BOUND_MARK if figure.client_bound else ""
+    mark = marks(figure.client_bound, figure.disturbed)
     unit = f" {goal.unit}" if goal.unit else ""
     return f"{value}{unit} ({low} to {high}){mark}"
 
@@ -105,12 +114,17 @@ def cell(samples: Sequence[Sample]) -> str:
         return f"{one.errors} errors"
     if not one.rate:
         return ""
-    mark = CLIENT_BOUND_MARK if one.is_client_bound else ""
+    mark = marks(one.is_client_bound, any(sample.is_disturbed for sample in samples))
     text = f"{thousands(one.rate)} ({milliseconds(one.p50)} / {milliseconds(one.p99)}){mark}"
     if one.event_rate:
         lag = f"{milliseconds(one.lag_p50)} / {milliseconds(one.lag_p99)}"
         text += f"; {thousands(one.event_rate)} events/s, lag {lag}"
     return text
+
+
+def marks(client_bound: bool, disturbed: bool) -> str:
+    """The marks of a figure that says less than it seems to."""
+    return CLIENT_BOUND_MARK * client_bound + DISTURBED_MARK * disturbed
 
 
 def load_title(load: Load) -> str:

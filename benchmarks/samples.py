@@ -10,13 +10,15 @@ import msgspec
 from benchmarks.rows import Better, Figure, Goal, Quantity, Run
 
 CLIENT_BOUND = 0.9
+DISTURBED = 0.25
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """One run of one load against one server.
 
     Times are microseconds, except `seconds`, which a start took. `memory_mb` is the largest seen
-    (1 MB = 1,000,000 bytes). `client_cpu` is the share of a core that the load generator used.
+    (1 MB = 1,000,000 bytes). The `_cpu` members are shares of a core: of the load generator, the
+    server, its children, and everything else on the machine.
     """
 
     rate: float = 0.0
@@ -28,6 +30,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     client_cpu: float = 0.0
     server_cpu: float = 0.0
     helper_cpu: float = 0.0
+    other_cpu: float = 0.0
     memory_mb: float = 0.0
     disk_mb: float = 0.0
     seconds: float = 0.0
@@ -39,6 +42,11 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     def is_client_bound(self) -> bool:
         """Whether the load generator, not the server, set the rate."""
         return self.client_cpu > CLIENT_BOUND
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether other programs took enough of the machine to change what was measured."""
+        return self.other_cpu > DISTURBED
 
 
 Results = Mapping[Run, Sequence[Sample]]
@@ -52,6 +60,7 @@ class Measured(msgspec.Struct, frozen=True):
     high: float
     errors: int
     client_bound: bool
+    disturbed: bool
 
     def reaches(self, bound: float, better: Better) -> bool:
         """Whether the figure is on the right side of `bound`, and was measured without errors."""
@@ -84,6 +93,7 @@ def measured(quantity: Quantity, results: Results) -> Measured | None:
         max(rounds, default=0.0),
         sum(sample.errors for sample in flat),
         any(sample.is_client_bound for sample in flat),
+        any(sample.is_disturbed for sample in flat),
     )
 
 

@@ -119,8 +119,9 @@ class Server:
     def _command(self) -> list[str]:
         port, flags, data = str(self.port), self.target.flags, str(self._data)
         if self.target.kind == "redis":
-            files = ["--save", "", "--appendonly", "yes", "--dir", data]
-            return ["redis-server", "--bind", "127.0.0.1", "--port", port, *files, *flags]
+            log = ["--appendonly", "yes", "--auto-aof-rewrite-percentage", "0", "--save", ""]
+            place = ["--bind", "127.0.0.1", "--port", port, "--dir", data]
+            return ["redis-server", *place, *log, *flags]
         return [str(self._program), "serve", "--port", port, "--data-dir", data, *flags]
 
     def _state_answers(self) -> bool:

@@ -96,6 +96,15 @@ def test_a_rate_that_the_client_set_is_marked_and_explained() -> None:
     assert "| commit | abc |" in text
 
 
+def test_a_figure_measured_beside_other_work_is_marked_and_counted() -> None:
+    results = {OURS: [Sample(rate=50), Sample(rate=50, other_cpu=0.4)], THEIRS: rates(100)}
+
+    text = render([Group("side by side", (OURS, THEIRS))], [HALF], results, {})
+
+    assert "| 0.50 (0.50 to 0.50) ‡ | must |" in text
+    assert "in 1 of 3 measurements" in text
+
+
 def test_the_goal_table_shows_bounds_figure_and_range() -> None:
     line = goal_table([HALF], {OURS: rates(50, 60), THEIRS: rates(100, 100)}).splitlines()[-1]
 
