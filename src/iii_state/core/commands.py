@@ -7,7 +7,7 @@ delete exist once for every store. To add a command: a struct here, an arm in ea
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 import msgspec
 
@@ -90,8 +90,8 @@ class Update(msgspec.Struct, frozen=True, gc=False):
         after, errors = apply_operations(before, self.operations)
         if len(after) > self.bytes_max:
             raise LimitExceeded(
-                f"The value of key {self.key!r} in scope {self.scope!r} would grow to "
-                f"{len(after)} bytes, more than value_bytes_max = {self.bytes_max}; nothing changed",
+                f"The value of key {self.key!r} in scope {self.scope!r} would grow to {len(after)} "
+                f"bytes, more than value_bytes_max = {self.bytes_max}; nothing changed",
                 code="VALUE_TOO_LARGE",
                 limit="value_bytes_max",
                 actual=len(after),
@@ -119,7 +119,7 @@ class Outcome(msgspec.Struct):
     change: Change | None = None
     errors: tuple[OperationError, ...] = ()
     entry: Entry | None = None
-    values: list[bytes] = []
+    values: Sequence[bytes] = ()
     failure: StateError | None = None
     reading: Awaitable[None] | None = None
 
@@ -134,7 +134,11 @@ def change_of(
     old = before.value if before is not None else None
     after, errors = command.apply(old)
     if before is not None:
-        previous, created, created_at = before.revision, before.created_revision, before.created_at_ms
+        previous, created, created_at = (
+            before.revision,
+            before.created_revision,
+            before.created_at_ms,
+        )
     elif after is not None:
         previous, created, created_at = 0, revision, now_ms
     else:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from iii_state.core.store import Store
 from iii_state.settings import Settings
+from iii_state.stores.disk import DiskStore
+from iii_state.stores.memory import MemoryStore
 
 
 async def open_store(settings: Settings, clock_ms: Callable[[], int]) -> Store:
@@ -15,11 +17,7 @@ async def open_store(settings: Settings, clock_ms: Callable[[], int]) -> Store:
         StoreUnusable: see its subclasses; nothing was touched.
     """
     if settings.in_memory:
-        from iii_state.stores.memory import MemoryStore
-
         return MemoryStore(clock_ms, history_bytes=settings.history_bytes)
-    from iii_state.stores.disk import DiskStore
-
     return await DiskStore.open(
         settings.data_dir,
         clock_ms=clock_ms,
