@@ -116,25 +116,32 @@ def with_actual(text: str, actual: dict[str, str]) -> str:
     return text
 
 
-async def test_the_calls_in_functions_md_answer_what_is_written_there() -> None:
-    written = "".join(blocks("functions.md", "replayed", "text")).replace("\n    ", "").splitlines()
+@pytest.mark.parametrize(
+    ("page", "mark"), [("functions.md", "replayed"), ("protocol.md", "replayed: calls")]
+)
+async def test_calls_answer_what_is_written_there(page: str, mark: str) -> None:
+    written = "".join(blocks(page, mark, "text")).replace("\n    ", "").splitlines()
     said = []
     async with running_engine() as bench:
         peer = TextPeer()
         worker = bench.engine.connect(peer, "127.0.0.1")
         for line in written:
-            if not line.startswith("> "):
+            if line.startswith("< "):
                 continue
-            function_id, _, data = line[2:].partition(" ")
-            bench.engine.receive(
-                worker,
-                '{"type":"invokefunction","invocation_id":"1",'
-                f'"function_id":"{function_id}","data":{data}}}',
-            )
+            said.append(line)
+            bench.engine.receive(worker, line[2:] if line.startswith("W ") else call(line[2:]))
             await bench.turn()
-            said += [line, answer_line(peer.texts[-1])]
+            if line.startswith("> "):
+                said.append(answer_line(peer.texts[-1]))
 
     assert [without_version(line) for line in written] == [without_version(line) for line in said]
+
+
+def call(line: str) -> str:
+    """The message for a function and its data."""
+    function_id, _, data = line.partition(" ")
+    members = f'"invocation_id":"1","function_id":"{function_id}","data":{data}'
+    return f'{{"type":"invokefunction",{members}}}'
 
 
 def answer_line(message: bytes) -> str:
