@@ -297,6 +297,17 @@ def test_the_bounds_of_bindings_are_those_in_force() -> None:
     assert f"| {limits.interruptions_max} |\n" in read("triggers.md")
 
 
+def test_log_lines_that_are_explained_exist() -> None:
+    table = read("operations.md").split("| line | meaning |")[1].split("\n\n")[0]
+    lines = re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
+    source = "".join(path.read_text("utf-8") for path in SOURCES.rglob("*.py"))
+    joined = re.sub(r'"\n\s+f?"', "", source)
+    parts = [part.strip() for line in lines for part in line.split("...")]
+
+    assert len(lines) > 8
+    assert [part for part in parts if part not in joined] == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_that_are_named_exist(page: str) -> None:
     unit = re.compile(r"[a-z]+(_[a-z]+)*_(max|bytes|ms|us|s|dir|file)")
