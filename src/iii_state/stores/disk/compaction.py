@@ -1,14 +1,11 @@
 """Merging segments of the base: a run of neighbours becomes one file without superseded records.
 
-A function of files only. The server runs it as a process of its own,
-`python -m iii_state.stores.disk.compaction JOB`, so that it costs the event loop nothing; the
-process writes temporary files, the server gives them their names.
+A function of files only: it writes temporary files, the server gives them their names. It runs in
+a process of its own (`__main__.py`), so that it costs the event loop nothing.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +13,6 @@ from zlib import crc32
 
 import msgspec
 
-from iii_state.errors import StateError
 from iii_state.stores.disk.blocks import Block, walk
 from iii_state.stores.disk.directory import HINT_SUFFIX
 from iii_state.stores.disk.files import Files
@@ -356,19 +352,3 @@ def _write_hint(files: Files, path: Path, data: bytes) -> None:
         files.sync(fd)
     finally:
         files.close(fd)
-
-
-def main(arguments: list[str]) -> int:
-    """Perform the job given as JSON, at low priority. Says what is wrong on standard error."""
-    os.nice(10)
-    job = msgspec.json.decode(arguments[0].encode(), type=Job)
-    try:
-        perform(job, Files())
-    except (OSError, StateError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -24,7 +24,7 @@ from iii_state.stores.disk.segment import Segment, Signposts
 
 HINT_MAGIC = b"iiiHNT\r\n"
 HINT_VERSION = 1
-CHUNK_KEYS = 2000
+CHUNK_KEYS = 1000
 """Keys in a chunk. A chunk is taken into the index in one turn of the loop."""
 
 DELETED = -1

@@ -121,25 +121,28 @@ class Index:
         keys = self.scopes.get(scope)
         if keys is None:
             keys = self.scopes[scope] = ScopeIndex()
+        tables = keys.tables
+        table = tables[hash(key) % len(tables)]
+        former = table.get(key)
         value_bytes = len(entry.value)
-        keys.value_bytes += value_bytes - before_bytes
-        self.value_bytes += value_bytes - before_bytes
-        former = keys.get(key)
-        if type(former) is Resident:
+        grown_bytes = value_bytes - before_bytes
+        if isinstance(former, Resident):
             former_place = former.place
             former.place, former.entry, former.is_used = place, entry, True
-            self.resident_bytes += value_bytes - before_bytes
+            self.resident_bytes += grown_bytes
         else:
+            former_place = former or 0
             resident = Resident(place, entry, keys, key)
             self._residents.append(resident)
             self.resident_bytes += value_bytes + RESIDENT_OVERHEAD_BYTES
             if former is None:
                 self.keys += 1
                 keys.add(key, resident)
-                former_place = 0
             else:
-                keys.table(key)[key] = resident
-                former_place = former  # type: ignore[assignment]
+                table[key] = resident
+        if grown_bytes:
+            keys.value_bytes += grown_bytes
+            self.value_bytes += grown_bytes
         if self.resident_bytes > self.resident_bytes_max:
             self._make_room()
         return former_place

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from iii_state.errors import StateError
+from iii_state.errors import StateError, StorageError
 from iii_state.stores.disk.compaction import Job, perform
 from iii_state.stores.disk.directory import (
     HINT_SUFFIX,
@@ -42,6 +42,9 @@ RUN_SHARE = 32
 """A merged segment may grow to that part of the base, so that their number stays bounded."""
 
 RUN_BYTES_MAX = 1 << 30
+
+DAMAGED = 2
+"""How the process of a job ends when a segment cannot be read."""
 
 HERE_BYTES_MAX = 1 << 20
 """Fewer bytes are read and written in a thread: that takes less than starting a process."""
@@ -79,7 +82,7 @@ class Maintenance:
         self._process: subprocess.Popen[bytes] | None = None
         self._retired: list[Segment] = []
         self._replaced: list[Segment] = []
-        self._is_failing = False
+        self._is_damaged = False
         self._is_closing = False
 
     def tend(self) -> None:
@@ -104,17 +107,20 @@ class Maintenance:
 
     async def _run(self) -> None:
         try:
-            while not self._is_closing and not self._is_failing:
+            while not self._is_closing and not self._is_damaged:
                 if self._retired:
                     await self._finish_retired(self._retired.pop(0))
                 elif (run := self._next_run()) is not None:
                     await self._compact(run)
                 else:
                     return
-        except (OSError, StateError) as error:
-            self._is_failing = True
+        except StateError as error:
+            # It would be met again: the segment stays as it is until somebody looks at it.
+            self._is_damaged = True
+            log.error("No more compaction, space is not given back: %s", error.message)
+        except OSError as error:
             if not self._is_closing:
-                log.warning("The store goes on without compaction until a restart: %s", error)
+                log.warning("A merge was given up, and is tried again later: %s", error)
         finally:
             self._work = None
 
@@ -233,25 +239,42 @@ class Maintenance:
         return await asyncio.wrap_future(self._executor.submit(work))
 
     def _perform(self, job: Job, job_bytes: int) -> None:
-        """Run a job: a small one here, any other in a process of its own."""
-        if job_bytes <= HERE_BYTES_MAX or not self._files.shared:
-            perform(job, self._files)
-            return
-        command = [sys.executable, "-m", "iii_state.stores.disk.compaction"]
+        """Run a job: a small one here, any other in a process of its own.
+
+        Raises:
+            OSError, StateError: it failed; what it has written is removed.
+        """
+        try:
+            if job_bytes <= HERE_BYTES_MAX or not (self._files.shared and sys.executable):
+                perform(job, self._files)
+            else:
+                self._perform_apart(job)
+        except (OSError, StateError):
+            self._files.unlink(self._directory / job.hint)
+            if job.run:
+                self._files.unlink(self._directory / job.target)
+            raise
+
+    def _perform_apart(self, job: Job) -> None:
+        command = [sys.executable, "-m", "iii_state.stores.disk"]
+        # The process ends by itself when its standard input does, so that it never outlives us.
         with subprocess.Popen(
             [*command, msgspec.json.encode(job).decode()],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         ) as process:
             self._process = process
             if self._is_closing:
                 process.terminate()
-            _, said = process.communicate()
+            assert process.stderr is not None
+            said = process.stderr.read().decode(errors="replace").strip()
+            status = process.wait()
         self._process = None
-        if process.returncode:
-            reason = said.decode(errors="replace").strip()
-            raise OSError(f"compaction ended with status {process.returncode}: {reason}")
+        if status == DAMAGED:
+            raise StorageError(said)
+        if status:
+            raise OSError(f"compaction ended with status {status}: {said}")
 
     async def close(self) -> None:
         """Stop what is going on. What a merge has not finished is removed by the next start."""

@@ -52,9 +52,12 @@ class Overlay:
         else:
             pending[change.key] = change
 
-    def settle(self, changes: Sequence[Change]) -> None:
-        """Take out changes that became durable."""
+    def settle(self, changes: Sequence[Change], *, is_all: bool) -> None:
+        """Take out changes that became durable; `is_all` when nothing else is pending."""
         scopes = self.scopes
+        if is_all:
+            scopes.clear()
+            return
         for change in changes:
             pending = scopes[change.scope]
             if pending.get(change.key) is change:

@@ -316,7 +316,8 @@ class DiskStore:
             place += RECORD_PREFIX_BYTES + length
         self._revision = batch.changes[-1].revision
         self._recent.add(batch.changes, batch.value_bytes + replaced_bytes)
-        self._overlay.settle(batch.changes)
+        is_all = len(self._flying) == 1 and not self._staged[0].changes
+        self._overlay.settle(batch.changes, is_all=is_all)
         for outcome in batch.outcomes:
             outcome.settled = True
         for outcome, _ in batch.reads:
