@@ -20,11 +20,11 @@ from typing import Any
 import click
 
 from iii_state import __version__
-from iii_state.cli.exits import FAILED, OK, USAGE, report
+from iii_state.cli.exits import OK, report
 from iii_state.clock import wall_clock_ms
 from iii_state.configuration import Configuration, read_configuration
 from iii_state.core.store import Store
-from iii_state.errors import ConfigurationError, StateError
+from iii_state.errors import StateError
 from iii_state.logs import configure
 from iii_state.resolution import Given, Resolved, from_environment, resolve
 from iii_state.settings import SETTINGS, Setting, Settings
@@ -87,8 +87,7 @@ def serve(config: Path | None, **flags: object) -> int:
         configure(resolved.settings.log_format, resolved.settings.log_level)
         asyncio.run(_serve(resolved, configuration))
     except StateError as error:
-        report(error)
-        return USAGE if isinstance(error, ConfigurationError) else FAILED
+        return report(error)
     return OK
 
 

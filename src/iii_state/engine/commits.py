@@ -17,6 +17,7 @@ from iii_state.core.commands import Command, Outcome
 from iii_state.core.store import Store
 from iii_state.engine.calls import Call
 from iii_state.engine.invocations import Failure
+from iii_state.errors import StateError, StorageError
 
 log = logging.getLogger("iii_state.commits")
 
@@ -43,6 +44,7 @@ class Commits:
         self._reading: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._trouble: str | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self.newest_revision = store.revision
@@ -58,7 +60,11 @@ class Commits:
         Raises:
             StateError: the store refuses; nothing changed and the call is not answered.
         """
-        outcome = self._store.execute(command)
+        try:
+            outcome = self._store.execute(command)
+        except StorageError as error:
+            self._note(error)
+            raise
         if outcome.change is not None:
             self.newest_revision = outcome.change.revision
         if outcome.reading is not None:
@@ -97,6 +103,7 @@ class Commits:
             if not self._waiting:
                 self._idle.set()
             if changes:
+                self._note(None)
                 self._committed(changes)
             if waiting:
                 await self._gather(len(waiting))
@@ -133,12 +140,26 @@ class Commits:
                 caller.peer.resume_reading()
         self._reply(call, encode, outcome)
 
-    @staticmethod
-    def _reply(call: Call, encode: Encode, outcome: Outcome) -> None:
-        if outcome.failure is not None:
-            call.fail_with(outcome.failure)
-        else:
+    def _reply(self, call: Call, encode: Encode, outcome: Outcome) -> None:
+        failure = outcome.failure
+        if failure is None:
             call.answer(encode(outcome))
+            return
+        self._note(failure)
+        if call.invocation_id is None:
+            log.warning("void call of %s failed: %s", call.function_id, failure.message)
+        call.fail_with(failure)
+
+    def _note(self, trouble: StateError | None) -> None:
+        """Log when the store begins to refuse writes, and when it takes them again."""
+        code = trouble.wire_code if trouble is not None else None
+        if code == self._trouble:
+            return
+        self._trouble = code
+        if trouble is not None:
+            log.error("%s: %s", code, trouble.message)
+        else:
+            log.info("writes are taken again")
 
     def _read(self, call: Call, encode: Encode, outcome: Outcome) -> None:
         """Answer a long list once it has been read, off the event loop."""

@@ -36,7 +36,7 @@ def _object(
     return schema
 
 
-_SCOPE = {"type": "string", "description": "The namespace that holds the key."}
+_SCOPE = {"type": "string", "description": "The scope that holds the key."}
 _KEY = {"type": "string", "description": "The name of the value within its scope."}
 _ANY_OLD = {"description": "What the key held before; null when it held nothing."}
 _ANY_NEW = {"description": "What the key holds now."}

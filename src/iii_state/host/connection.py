@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
@@ -21,6 +20,9 @@ from iii_state.settings import Settings
 from iii_state.wire.framing import TEXT, frame_header
 
 log = logging.getLogger("iii_state.host")
+
+LINGER_S = 1.0
+"""How long a closed connection is read to its end."""
 
 _TEXT = WSMsgType.TEXT
 _CLOSE = WSMsgType.CLOSE
@@ -55,14 +57,14 @@ class Connection(WSListener):
         engine: Engine,
         outbox: Outbox,
         settings: Settings,
-        ended: Callable[[Connection], None],
+        connected: set[Connection],
     ) -> None:
         super().__init__()
         self._engine = engine
         self._outbox = outbox
         self._assembly = Assembly(settings.message_bytes_max)
         self._outbound_bytes_max = settings.outbound_bytes_max
-        self._ended = ended
+        self._connected = connected
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._open = False
@@ -73,13 +75,14 @@ class Connection(WSListener):
         """The handshake is done."""
         self._transport = transport
         self._open = True
+        self._connected.add(self)
         peer_name = transport.underlying_transport.get_extra_info("peername")
         self._worker = self._engine.connect(self, peer_name[0] if peer_name else "")
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The connection is gone, however it ended."""
         self._open = False
-        self._ended(self)
+        self._connected.discard(self)
         self._engine.disconnect(self._worker)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -121,7 +124,12 @@ class Connection(WSListener):
         self.write_pending()
         self._open = False
         self._transport.send_close(cast(WSCloseCode, code), reason.encode()[:120])
-        self._transport.disconnect()
+        # Ending the connection with unread bytes would reset it, and the close frame be lost: say
+        # that nothing more comes, and read on for a moment.
+        transport = self._transport.underlying_transport
+        transport.resume_reading()
+        transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, self._transport.disconnect)
 
     def abort(self) -> None:
         """See `Peer.abort`."""

@@ -141,11 +141,7 @@ class Server:
         if len(self._connections) >= self._settings.connections_max:
             log.warning("refused a connection: connections_max = %d", len(self._connections))
             return Refusal(TRY_AGAIN_LATER, "connections_max is reached")
-        connection = Connection(
-            self.engine, self._outbox, self._settings, self._connections.discard
-        )
-        self._connections.add(connection)
-        return connection
+        return Connection(self.engine, self._outbox, self._settings, self._connections)
 
     def _origin_is_allowed(self, request: WSUpgradeRequest) -> bool:
         """Only browsers send an origin; a page of another site must not reach a local server."""
