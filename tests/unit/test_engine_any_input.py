@@ -95,8 +95,8 @@ raw_texts = st.sampled_from(
 texts = documents.map(lambda document: msgspec.json.encode(document).decode()) | raw_texts
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 2), texts), max_size=25))
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), texts), max_size=20))
 async def test_no_message_raises_or_is_answered_with_anything_but_json(
     sent: list[tuple[int, str]],
 ) -> None:
@@ -114,7 +114,7 @@ async def test_no_message_raises_or_is_answered_with_anything_but_json(
         last.ask("state::set", {"scope": "s", "key": "k", "value": 1})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(FUNCTIONS[:-3]), values)
 async def test_every_function_of_the_engine_answers_any_data_exactly_once(
     function_id: str, data: Any
