@@ -26,6 +26,7 @@ STOPPED_IN_ORDER = 0.1
 START_S_MAX = 1.0
 
 
+@pytest.mark.timeout(240)
 async def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     await kill_again_and_again(tmp_path, KILLS)
 
