@@ -205,7 +205,7 @@ class Catalogue:
 def is_internal(function: Function) -> bool:
     """Whether lists leave a function out unless asked for it."""
     if function.id.startswith("engine::"):
-        return not function.id.startswith("engine::queue::")
+        return True
     if isinstance(function, Builtin) or function.metadata is None:
         return False
     metadata = msgspec.json.decode(function.metadata)

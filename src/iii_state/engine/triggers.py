@@ -204,11 +204,9 @@ class Triggers:
         self._rebind(triggers)
 
     def withdraw(self, trigger_type: TriggerType) -> None:
-        """Remove a worker's type, unless it was replaced; park its triggers, or bind elsewhere."""
-        place = (trigger_type.namespace, trigger_type.id)
-        if self._types.get(place) is trigger_type:
-            del self._types[place]
-            self._rebind(list(trigger_type.triggers.values()))
+        """Remove a worker's type; park its triggers, or bind them elsewhere."""
+        del self._types[(trigger_type.namespace, trigger_type.id)]
+        self._rebind(list(trigger_type.triggers.values()))
 
     def provider_left(self, provider: Worker) -> None:
         """Remove all types of a worker that has gone."""
