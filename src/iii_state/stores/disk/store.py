@@ -179,6 +179,11 @@ class DiskStore:
         """Work off what compaction is due. It also runs by itself."""
         await self._maintenance.compact()
 
+    @property
+    def cached_bytes(self) -> int:
+        """What the values in memory take, with their overhead; at most `cache_bytes`."""
+        return self._index.resident_bytes
+
     # -- commands -------------------------------------------------------------------------------
 
     def execute(self, command: Command) -> Outcome:
