@@ -31,7 +31,7 @@ from iii_state.core.bindings import Binding, BindingConfig
 from iii_state.core.changes import Origin
 from iii_state.core.store import StoreInfo
 from iii_state.engine.calls import Call
-from iii_state.engine.engine import Engine, EngineLimits, random_ids
+from iii_state.engine.engine import Engine, random_ids
 from iii_state.engine.functions import DEFAULT_NAMESPACE, Builtin
 from iii_state.engine.invocations import Failure
 from iii_state.errors import ConfigurationError, InvalidRequest, StateError
@@ -346,7 +346,7 @@ async def open(directory: str | Path | None, **settings: Any) -> AsyncIterator[S
         store = await open_store(chosen, wall_clock_ms)
         stack.push_async_callback(store.close)
         new_id = random_ids()
-        engine = Engine(store, EngineLimits.of(chosen), wall_clock_ms, new_id)
+        engine = Engine(store, chosen, wall_clock_ms, new_id)
         engine.start()
         stack.push_async_callback(engine.stop)
         state = State(engine, new_id)

@@ -11,20 +11,21 @@ from typing import Any
 import msgspec
 from reaction_bench import HandTimers
 
-from iii_state.engine.engine import Engine, EngineLimits
-from iii_state.engine.state import StateLimits
+from iii_state.engine.engine import Engine
 from iii_state.engine.workers import Worker
+from iii_state.settings import Settings
 from iii_state.stores.memory import MemoryStore
 from iii_state.testing.clocks import FakeClock
 
 Json = Any
 
-LIMITS = EngineLimits(
-    StateLimits(value_bytes_max=1 << 24, nesting_max=100, ops_max=100, name_bytes_max=1000),
+SETTINGS = Settings(
+    value_bytes_max=1 << 24,
+    nesting_max=100,
+    ops_max=100,
+    name_bytes_max=1000,
     in_flight_max=100,
     gather_us=0,
-    namespace_grace_s=5.0,
-    resume_window_s=60.0,
 )
 
 
@@ -173,14 +174,14 @@ class Client:
 class EngineBench:
     """An engine whose time the test moves."""
 
-    def __init__(self, **limits: Json) -> None:
+    def __init__(self, **settings: Json) -> None:
         self.clock = FakeClock()
         self.timers = LoopTimers()
         ids = count(1)
         self.store = MemoryStore(self.clock)
         self.engine = Engine(
             self.store,
-            msgspec.structs.replace(LIMITS, **limits),
+            msgspec.structs.replace(SETTINGS, **settings),
             self.clock,
             lambda: f"id-{next(ids)}",
             self.timers,
@@ -207,9 +208,9 @@ class EngineBench:
 
 
 @asynccontextmanager
-async def running_engine(**limits: Json) -> AsyncIterator[EngineBench]:
+async def running_engine(**settings: Json) -> AsyncIterator[EngineBench]:
     """A started engine; stopped at the end."""
-    bench = EngineBench(**limits)
+    bench = EngineBench(**settings)
     bench.engine.start()
     yield bench
     await bench.engine.stop()

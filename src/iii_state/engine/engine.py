@@ -15,8 +15,6 @@ import secrets
 import time
 from collections.abc import Callable
 
-import msgspec
-
 from iii_state.core.store import Store
 from iii_state.core.values import encode_text, nests_deeper_than
 from iii_state.engine.announcement import Announcements
@@ -31,7 +29,7 @@ from iii_state.engine.invocations import Failure, Reply
 from iii_state.engine.notices import FunctionsAvailable, WorkersAvailable
 from iii_state.engine.reactions import Reactions
 from iii_state.engine.registrations import Registrations
-from iii_state.engine.state import StateFunctions, StateLimits
+from iii_state.engine.state import StateFunctions
 from iii_state.engine.timers import Timers
 from iii_state.engine.trigger_types import StateTriggers
 from iii_state.engine.triggers import Triggers
@@ -50,38 +48,11 @@ from iii_state.wire.frames import (
 
 log = logging.getLogger("iii_state.engine")
 
+FUNCTIONS_CHECK_S = 5.0
+"""How often the set of functions is looked at. Source: docs/protocol.md, notices."""
+
 REGISTRATION_NESTING_MAX = 127
 """As in the original; so what is kept of a registration can be decoded at any time later."""
-
-
-class EngineLimits(msgspec.Struct, frozen=True):
-    """The bounds that the engine keeps; see `iii_state.settings` for their meaning."""
-
-    state: StateLimits
-    in_flight_max: int
-    gather_us: int
-    namespace_grace_s: float
-    resume_window_s: float
-    triggers_enabled: bool = True
-    functions_check_s: float = 5.0
-
-    @classmethod
-    def of(cls, settings: Settings) -> EngineLimits:
-        """The bounds that the settings ask for."""
-        return cls(
-            StateLimits(
-                settings.value_bytes_max,
-                settings.nesting_max,
-                settings.ops_max,
-                settings.name_bytes_max,
-                settings.max_value_bytes,
-            ),
-            settings.in_flight_max,
-            settings.gather_us,
-            settings.namespace_grace_ms / 1000,
-            settings.resume_window_s,
-            settings.triggers_enabled,
-        )
 
 
 class Engine:
@@ -93,13 +64,13 @@ class Engine:
     def __init__(
         self,
         store: Store,
-        limits: EngineLimits,
+        settings: Settings,
         clock_ms: Callable[[], int],
         new_id: Callable[[], str],
         timers: Timers | None = None,
     ) -> None:
         self.store = store
-        self.limits = limits
+        self.settings = settings
         self.timers = timers if timers is not None else asyncio.get_running_loop()
         self.functions = FunctionTable()
         self.workers: dict[str, Worker] = {}
@@ -109,8 +80,8 @@ class Engine:
             store,
             self,
             self.timers,
-            resume_window_s=limits.resume_window_s,
-            enabled=limits.triggers_enabled,
+            resume_window_s=settings.resume_window_s,
+            enabled=settings.triggers_enabled,
         )
         self.triggers = Triggers()
         self.channels = Channels(new_id, self.timers)
@@ -119,8 +90,8 @@ class Engine:
         self.commits = Commits(
             store,
             self.reactions.committed,
-            gather_us=limits.gather_us,
-            in_flight_max=limits.in_flight_max,
+            gather_us=settings.gather_us,
+            in_flight_max=settings.in_flight_max,
         )
         catalogue = Catalogue(
             self.functions, self.triggers, self.workers, self.reactions, clock_ms()
@@ -130,7 +101,7 @@ class Engine:
             self.functions,
             catalogue.function_summaries,
             self.timers,
-            limits.functions_check_s,
+            FUNCTIONS_CHECK_S,
         )
         self._add_own(catalogue)
         self._handlers: dict[str, Callable[[Worker, Frame], None]] = {
@@ -154,7 +125,7 @@ class Engine:
         ):
             self.triggers.add_builtin(trigger_type)
         for group in (
-            StateFunctions(self.store, self.commits, self.limits.state),
+            StateFunctions(self.store, self.commits, self.settings),
             Announcements(self.registrations.settle, self._announced),
             Discovery(catalogue, self.functions, self.triggers, self.workers),
             self.channels,

@@ -57,7 +57,7 @@ class Registrations:
         """Hold back the registrations of a fresh connection."""
         self._waiting[worker] = []
         self._grace[worker] = self._engine.timers.call_later(
-            self._engine.limits.namespace_grace_s,
+            self._engine.settings.namespace_grace_ms / 1000,
             partial(self.settle, worker, DEFAULT_NAMESPACE),
         )
 

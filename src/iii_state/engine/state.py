@@ -34,20 +34,11 @@ from iii_state.engine.calls import Call
 from iii_state.engine.commits import Commits, Encode
 from iii_state.engine.functions import Builtin
 from iii_state.errors import InvalidRequest, LimitExceeded
+from iii_state.settings import Settings
 from iii_state.wire.frames import ABSENT
 
 OWNER = "iii-state"
 """The worker under which discovery lists the state functions."""
-
-
-class StateLimits(msgspec.Struct, frozen=True):
-    """The bounds of a request. `max_value_bytes` is the original's, measured on compact JSON."""
-
-    value_bytes_max: int
-    nesting_max: int
-    ops_max: int
-    name_bytes_max: int
-    max_value_bytes: int | None = None
 
 
 class KeyRequest(msgspec.Struct):
@@ -90,10 +81,10 @@ Request = TypeVar("Request")
 class StateFunctions:
     """Makes the built-in functions `state::*` for a store."""
 
-    def __init__(self, store: Store, commits: Commits, limits: StateLimits) -> None:
+    def __init__(self, store: Store, commits: Commits, settings: Settings) -> None:
         self._store = store
         self._commits = commits
-        self._limits = limits
+        self._settings = settings
 
     def functions(self) -> list[Builtin[Any]]:
         """The rows."""
@@ -136,9 +127,7 @@ class StateFunctions:
         if request.data is not ABSENT:
             value = _only_one(value, bytes(request.data))
         if not value:
-            raise InvalidRequest(
-                "Invalid request for state::set: Object missing required field `value`"
-            )
+            raise InvalidRequest("Object missing required field `value`")
         self._check_value(value)
         return Set(request.scope, request.key, value, call.origin)
 
@@ -153,10 +142,10 @@ class StateFunctions:
         self._check_names(call, request.scope, request.key)
         text = bytes(request.ops)
         # The values of operations stand two levels deep in the list.
-        check_value(text, self._limits.nesting_max + 2)
-        operations = decode_operations(text, self._limits.ops_max)
+        check_value(text, self._settings.nesting_max + 2)
+        operations = decode_operations(text, self._settings.ops_max)
         return Update(
-            request.scope, request.key, operations, call.origin, self._limits.value_bytes_max
+            request.scope, request.key, operations, call.origin, self._settings.value_bytes_max
         )
 
     def _list(self, call: Call, request: ScopeRequest) -> ListValues:
@@ -169,7 +158,7 @@ class StateFunctions:
         return ListScopes()
 
     def _check_names(self, call: Call, scope: str, key: str) -> None:
-        bound = self._limits.name_bytes_max
+        bound = self._settings.name_bytes_max
         if len(call.data) <= bound:
             return
         for what, name in (("scope", scope), ("key", key)):
@@ -184,14 +173,14 @@ class StateFunctions:
                 )
 
     def _check_value(self, value: bytes) -> None:
-        limits = self._limits
-        if len(value) > limits.value_bytes_max:
-            raise _value_too_large("value_bytes_max", len(value), limits.value_bytes_max)
-        check_value(value, limits.nesting_max)
-        if limits.max_value_bytes is not None:
+        settings = self._settings
+        if len(value) > settings.value_bytes_max:
+            raise _value_too_large("value_bytes_max", len(value), settings.value_bytes_max)
+        check_value(value, settings.nesting_max)
+        if settings.max_value_bytes is not None:
             size = compact_size(value)
-            if size > limits.max_value_bytes:
-                raise _value_too_large("max_value_bytes", size, limits.max_value_bytes)
+            if size > settings.max_value_bytes:
+                raise _value_too_large("max_value_bytes", size, settings.max_value_bytes)
 
 
 def _builtin(
@@ -211,9 +200,7 @@ def _builtin(
 
 def _only_one(value: bytes, alias: bytes) -> bytes:
     if value:
-        raise InvalidRequest(
-            "Invalid request for state::set: duplicate field `value` (`data` is the same)"
-        )
+        raise InvalidRequest("duplicate field `value` (`data` is the same)")
     return alias
 
 

@@ -25,7 +25,7 @@ from picows import (
 
 from iii_state.clock import wall_clock_ms
 from iii_state.core.store import Store
-from iii_state.engine.engine import Engine, EngineLimits, random_ids
+from iii_state.engine.engine import Engine, random_ids
 from iii_state.host.channels import PATH as CHANNELS_PATH
 from iii_state.host.channels import ChannelSocket, ChannelSockets
 from iii_state.host.connection import Connection, Outbox
@@ -163,7 +163,7 @@ class Server:
 @asynccontextmanager
 async def open_server(settings: Settings, store: Store) -> AsyncIterator[Server]:
     """Serve a store until the context is left; then stop in order. The store stays open."""
-    engine = Engine(store, EngineLimits.of(settings), wall_clock_ms, random_ids())
+    engine = Engine(store, settings, wall_clock_ms, random_ids())
     server = Server(engine, settings)
     engine.start()
     try:
