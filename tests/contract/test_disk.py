@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from iii_state.core.commands import Get, ListValues, Set
-from iii_state.core.store import Store
+from iii_state.core.store import Durability, Store
 from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.clocks import FakeClock
 from iii_state.testing.store_contract import DurableStoreContract, Rig
@@ -16,6 +16,9 @@ SEGMENT_BYTES = 64 << 10
 
 
 class TestDiskStore(DurableStoreContract):
+    durability: Durability = "commit"
+    cache_bytes = 1 << 20
+
     @asynccontextmanager
     async def open(
         self, place: Path, clock: FakeClock, *, short_history: bool = False
@@ -23,6 +26,8 @@ class TestDiskStore(DurableStoreContract):
         store = await DiskStore.open(
             place,
             clock_ms=clock,
+            durability=self.durability,
+            cache_bytes=self.cache_bytes,
             segment_bytes=SEGMENT_BYTES,
             history_bytes=(64 if short_history else 65_536) << 10,
         )
@@ -44,3 +49,10 @@ class TestDiskStore(DurableStoreContract):
         ]
 
         assert [outcome.settled for outcome in outcomes] == [True] * 4
+
+
+class TestDiskStoreThatDoesNotWait(TestDiskStore):
+    """Without syncs and without a cache, everything is the same but for power cuts."""
+
+    durability = "none"
+    cache_bytes = 0

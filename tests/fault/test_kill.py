@@ -68,7 +68,9 @@ async def kill_again_and_again(directory: Path, kills: int) -> None:
     print(f"seed {seed}")
     async with asyncio.TaskGroup() as tasks:
         for number in range(LANES):
-            lane = Lane(directory / f"lane-{number}", seed + number)
+            # A kill, unlike a power cut, takes nothing from those who do not wait for the disk.
+            flags = () if number else ("--durability", "interval")
+            lane = Lane(directory / f"lane-{number}", seed + number, *flags)
             lane.settings = NO_HISTORY if number % 2 else SMALL_FILES
             tasks.create_task(lane.run(kills // LANES))
 
