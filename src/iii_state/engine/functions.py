@@ -87,9 +87,11 @@ class Builtin(Generic[Request]):
             try:
                 request = self._decode(call.data)
             except (msgspec.DecodeError, RecursionError) as error:
-                raise InvalidRequest(f"Invalid request for {self.id}: {error}") from error
+                raise InvalidRequest(str(error)) from error
             self._handler(call, request)
         except StateError as error:
+            if error.wire_code == InvalidRequest.code:
+                error.message = f"Invalid request for {self.id}: {error.message}"
             if call.invocation_id is None:
                 log.warning("void call of %s failed: %s", self.id, error.message)
             call.fail_with(error)
