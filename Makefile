@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test torture check fix docs bench bench-full
+.PHONY: help setup setup-dev run sdks test e2e e2e-all torture check fix docs bench bench-full
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,8 +26,21 @@ setup-dev: $(VENV)/.installed-dev ## the same, with what tests and checks need
 run: setup ## start the server on ws://127.0.0.1:49134 with its data in ./data
 	exec $(BIN)/iii-state serve
 
-test: setup-dev ## run the tests
+# The SDK packages that the tests run, each in an environment of its own. What is there stays.
+SDKS := cd tests && ../$(BIN)/python -m e2e.install_sdks
+
+sdks: setup-dev ## install the SDK packages that the tests run, below .cache
+	$(SDKS)
+
+test: sdks ## run the tests
 	$(BIN)/python -m pytest
+
+e2e: sdks ## run only the tests with real SDK programs
+	$(BIN)/python -m pytest tests/e2e
+
+e2e-all: setup-dev ## the same with every SDK version
+	$(SDKS) --all
+	$(BIN)/python -m pytest tests/e2e -m "not torture"
 
 torture: setup-dev ## kill servers for a long time (KILLS=2000) and look for lost writes
 	$(BIN)/python -m pytest -m torture

@@ -1,0 +1,1 @@
+"""The installed program as a process, driven by programs of the real SDK packages."""
