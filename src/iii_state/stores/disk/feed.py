@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 from iii_state.core.changes import ANONYMOUS, Change, Origin
 from iii_state.errors import StorageError
@@ -23,6 +22,9 @@ from iii_state.stores.disk.segment import Segment, Segments, damaged
 CHANGE_OVERHEAD_BYTES = 320
 """What a kept change costs beyond its values, roughly."""
 
+SLACK_BATCHES = 256
+"""Empty places at the front of the recent batches that are not worth moving the others for."""
+
 BLOCKS_KEPT = 8
 """Blocks read last that are kept, for the values before a change are often in few blocks."""
 
@@ -32,28 +34,39 @@ class RecentChanges:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._batches: deque[tuple[int, int, Sequence[Change]]] = deque()
+        self._first_revisions: list[int] = []
+        self._batches: list[Sequence[Change]] = []
+        self._sizes: list[int] = []
+        self._start = 0
         self._bytes = 0
 
     @property
     def after(self) -> int | None:
         """The lowest revision whose successors are all here; None when nothing is."""
-        return self._batches[0][0] - 1 if self._batches else None
+        return self._first_revisions[self._start] - 1 if self._batches else None
 
     def add(self, changes: Sequence[Change], value_bytes: int) -> None:
         """Add a batch, with the bytes of its values, and let go of the oldest."""
         size = value_bytes + len(changes) * CHANGE_OVERHEAD_BYTES
-        self._batches.append((changes[0].revision, size, changes))
+        self._first_revisions.append(changes[0].revision)
+        self._batches.append(changes)
+        self._sizes.append(size)
         self._bytes += size
-        while self._bytes > self._bytes_max and len(self._batches) > 1:
-            self._bytes -= self._batches.popleft()[1]
+        start, last = self._start, len(self._batches) - 1
+        while self._bytes > self._bytes_max and start < last:
+            self._bytes -= self._sizes[start]
+            self._batches[start] = ()
+            start += 1
+        if start > SLACK_BATCHES and start * 2 > last:
+            for column in (self._first_revisions, self._batches, self._sizes):
+                del column[:start]
+            start = 0
+        self._start = start
 
     def since(self, after: int) -> Iterator[Change]:
         """Changes above a revision, ascending."""
-        at = len(self._batches)
-        while at and self._batches[at - 1][0] > after + 1:
-            at -= 1
-        for _, _, changes in islice(self._batches, max(at - 1, 0), None):
+        at = bisect_right(self._first_revisions, after + 1, lo=self._start)
+        for changes in self._batches[max(at - 1, self._start) :]:
             if changes[-1].revision > after:
                 yield from changes[bisect_right(changes, after, key=_revision) :]
 

@@ -10,7 +10,7 @@ another (the clock algorithm).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 
@@ -81,10 +81,9 @@ class ScopeIndex:
         if self.keys > SHARD_ABOVE_KEYS and len(self.tables) == 1:
             self._spread()
 
-    def found(self) -> Iterator[int | Resident]:
+    def found(self) -> list[int | Resident]:
         """What all keys lead to, in no order."""
-        for table in self.tables:
-            yield from table.values()
+        return [found for table in self.tables for found in table.values()]
 
     def _spread(self) -> None:
         shards: list[dict[str, int | Resident]] = [{} for _ in range(SHARDS)]

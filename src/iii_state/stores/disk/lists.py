@@ -1,4 +1,4 @@
-"""Reading whole scopes: values in order of creation, keys and scope names by code point."""
+"""Commands that read more than one key: what they see, how much it may be, and where they run."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 
-from iii_state.core.changes import Change, Entry
+from iii_state.core.changes import Change
 from iii_state.core.commands import ListKeys, ListScopes, ListValues, Outcome
-from iii_state.core.values import encode_text
-from iii_state.errors import LimitExceeded, StateError
-from iii_state.stores.disk.index import Index, Resident, ScopeIndex, offset_of, slot_of
+from iii_state.errors import StateError
+from iii_state.stores.disk.index import Index, ScopeIndex
 from iii_state.stores.disk.overlay import Overlay, growth
-from iii_state.stores.disk.segment import Segment, Segments, read_entry
+from iii_state.stores.disk.readings import NamesReading, Reading, ValuesReading, require_bound
+from iii_state.stores.disk.segment import Segments
 
 INLINE_KEYS_MAX = 1000
 INLINE_BYTES_MAX = 256 << 10
@@ -47,27 +47,19 @@ class Lists:
         """
         if isinstance(command, ListScopes):
             names, shows_pending = scope_names(self._index, self._overlay.scopes)
-            return Outcome(not shows_pending, values=sorted_texts(names))
+            outcome = Outcome(not shows_pending)
+            self._run(outcome, NamesReading(names, None), len(names))
+            return outcome
         scope = self._index.scopes.get(command.scope)
         pending = self._overlay.scopes.get(command.scope)
         outcome = Outcome(pending is None)
         if isinstance(command, ListKeys):
-            self._read_keys(command, keys_of(scope, pending), outcome)
+            keys = keys_of(scope, pending)
+            require_bound(command, 2 * len(keys))  # the quotes alone
+            self._run(outcome, NamesReading(keys, command), len(keys))
         else:
             self._read_values(command, scope, pending, outcome)
         return outcome
-
-    def _read_keys(self, command: ListKeys, keys: list[str], outcome: Outcome) -> None:
-        def read() -> None:
-            texts = sorted_texts(keys)
-            require_bound(command, sum(map(len, texts)))
-            outcome.values = texts
-
-        require_bound(command, 2 * len(keys))  # the quotes alone
-        if len(keys) <= INLINE_KEYS_MAX:
-            read()
-        else:
-            outcome.reading = self._apart(outcome, read)
 
     def _read_values(
         self,
@@ -82,87 +74,32 @@ class Lists:
             size += scope.value_bytes
         require_bound(command, size)
         reading = ValuesReading(scope, pending, self._segments)
+        self._run(outcome, reading, keys if size <= INLINE_BYTES_MAX else size)
 
-        def read() -> None:
-            outcome.values = reading.read()
-
-        if keys <= INLINE_KEYS_MAX and size <= INLINE_BYTES_MAX:
+    def _run(self, outcome: Outcome, reading: Reading, keys: int) -> None:
+        """Read now if there is little to read, else in a thread."""
+        if keys <= INLINE_KEYS_MAX:
             try:
-                read()
+                outcome.values = reading.read()
             finally:
                 reading.release()
             return
-        done = self._apart(outcome, read)
-        done.add_done_callback(lambda _: self._release(reading))
-        outcome.reading = done
+        loop = asyncio.get_running_loop()
 
-    def _apart(self, outcome: Outcome, read: Callable[[], None]) -> asyncio.Future[None]:
-        """Read in a thread; what is wrong becomes the outcome's failure."""
-
-        def read_or_fail() -> None:
+        def read() -> None:
             try:
-                read()
+                outcome.values = reading.read()
             except StateError as failure:
                 outcome.failure = failure
 
-        return asyncio.wrap_future(self._executor.submit(read_or_fail))
+        def release() -> None:
+            reading.release()
+            self.released()
 
-    def _release(self, reading: ValuesReading) -> None:
-        reading.release()
-        self.released()
-
-
-class ValuesReading:
-    """One list of values: what to read, fixed when the list was asked for.
-
-    The segments it reads from are held until `release`, so that compaction cannot delete them.
-    """
-
-    def __init__(
-        self, scope: ScopeIndex | None, pending: dict[str, Change] | None, segments: Segments
-    ) -> None:
-        self._files = segments.files
-        self._entries: list[Entry] = []
-        self._places: list[int] = []
-        found = scope.found() if scope is not None else iter(())
-        if pending is not None:
-            self._entries = [e for e in (c.entry for c in pending.values()) if e is not None]
-            if scope is not None:
-                hidden = {id(scope.get(key)) for key in pending}
-                found = (item for item in scope.found() if id(item) not in hidden)
-        for item in found:
-            if isinstance(item, Resident):
-                assert item.entry is not None, "a key in the index is not deleted"
-                self._entries.append(item.entry)
-            else:
-                self._places.append(item)
-        self._segments: dict[int, Segment] = {
-            slot: segments.at(slot) for slot in set(map(slot_of, self._places))
-        }
-        for segment in self._segments.values():
-            segment.references += 1
-
-    def read(self) -> list[bytes]:
-        """The values, in order of creation. May be called from any thread.
-
-        Raises:
-            StoreDamaged, StorageError: one of them cannot be read.
-        """
-        entries = self._entries
-        for place in sorted(self._places):
-            segment = self._segments[slot_of(place)]
-            entries.append(read_entry(self._files, segment, offset_of(place)))
-        entries.sort(key=_created)
-        return [entry.value for entry in entries]
-
-    def release(self) -> None:
-        """Let go of the segments."""
-        for segment in self._segments.values():
-            segment.references -= 1
-
-
-def _created(entry: Entry) -> int:
-    return entry.created_revision
+        submitted = self._executor.submit(read)
+        # Whoever waits may give up: the files are held until the thread is done with them.
+        submitted.add_done_callback(lambda _: loop.call_soon_threadsafe(release))
+        outcome.reading = asyncio.wrap_future(submitted)
 
 
 def keys_of(scope: ScopeIndex | None, pending: dict[str, Change] | None) -> list[str]:
@@ -175,13 +112,10 @@ def keys_of(scope: ScopeIndex | None, pending: dict[str, Change] | None) -> list
     return keys
 
 
-def sorted_texts(names: Iterable[str]) -> list[bytes]:
-    """Names as JSON texts, ascending by code point."""
-    return [encode_text(name) for name in sorted(names)]
-
-
 def scope_names(index: Index, pending: dict[str, dict[str, Change]]) -> tuple[list[str], bool]:
     """All scopes that hold a key, and whether something pending made or emptied one."""
+    if not pending:
+        return list(index.scopes), False
     names = set(index.scopes)
     for name, changes in pending.items():
         durable = index.scopes.get(name)
@@ -194,20 +128,3 @@ def scope_names(index: Index, pending: dict[str, dict[str, Change]]) -> tuple[li
         else:
             names.discard(name)
     return list(names), names != index.scopes.keys()
-
-
-def require_bound(command: ListValues | ListKeys, size: int) -> None:
-    """Refuse a list that has more bytes than its caller takes.
-
-    Raises:
-        LimitExceeded: with the code that callers know from too large answers.
-    """
-    if size > command.bytes_max:
-        raise LimitExceeded(
-            f"The list of scope {command.scope!r} has {size} bytes, more than the "
-            f"{command.bytes_max} that this caller can take in one answer",
-            code="payload_too_large",
-            limit="bytes_max",
-            actual=size,
-            bound=command.bytes_max,
-        )

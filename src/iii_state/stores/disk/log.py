@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import secrets
 import threading
 from collections.abc import Callable
@@ -30,6 +31,8 @@ from iii_state.stores.disk.format import (
 )
 from iii_state.stores.disk.runway import CHUNK_BYTES_MIN, Runway
 from iii_state.stores.disk.segment import Segment, Segments
+
+log = logging.getLogger("iii_state.stores.disk")
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -75,6 +78,9 @@ class Log:
         """Go on behind the newest segment, of which `sequence` is the last block."""
         self.sequence = self.durable_sequence = sequence
         if not self._segments.ordered or self._segments.ordered[-1].is_sealed:
+            if self.is_stopped:
+                forget_stopped(self._directory, self._files)
+                self.is_stopped = False
             self._enter_next()
         else:
             self._runway = Runway(self._files, self.active.path, self.active.file_bytes)
@@ -205,6 +211,9 @@ class Log:
         if error.errno in NO_ROOM:
             self.has_no_room = True
             return disk_full(self._directory)
+        log.error(
+            "Writing to %s failed, writes are refused from now on: %s", self.active.path, error
+        )
         self.failure = OutcomeUnknown(
             f"writing to {self.active.path} failed ({error.strerror}): whether the last writes "
             f"survive is not known; reads go on, writes are refused until a restart",

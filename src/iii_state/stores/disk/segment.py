@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import count
 from pathlib import Path
 
 from iii_state.core.changes import Entry
@@ -94,13 +95,13 @@ class Segments:
         self.files = files
         self.ordered: list[Segment] = []
         self._by_slot: dict[int, Segment] = {}
-        self._next_slot = 1
+        self._slots = count(1)
 
     def open(self, path: Path, fd: int, header: SegmentHeader) -> Segment:
         """Give an open file a slot, without a place in the order yet."""
-        segment = Segment(self._next_slot, path, fd, header)
+        # Commits and merges open segments in threads: `next` gives no slot twice.
+        segment = Segment(next(self._slots), path, fd, header)
         self._by_slot[segment.slot] = segment
-        self._next_slot += 1
         return segment
 
     def at(self, slot: int) -> Segment:

@@ -90,6 +90,7 @@ class DiskStore:
         self._flying: list[Batch] = []
         self._revision = recovery.revision
         self._next_revision = recovery.next_revision
+        self._skipped_to = recovery.next_revision - 1
         self._recent = RecentChanges(RECENT_BYTES_MAX)
         self._history = History(self._segments)
         self._retention = retention
@@ -338,7 +339,7 @@ class DiskStore:
         batches, self._flying = [*self._flying, *self._staged], []
         self._staged = [Batch()]
         self._overlay.scopes.clear()
-        self._next_revision = self._revision + 1
+        self._next_revision = max(self._revision, self._skipped_to) + 1
         for batch in batches:
             for outcome in batch.outcomes:
                 outcome.change, outcome.errors = None, ()
