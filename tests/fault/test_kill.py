@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
-from victims import NO_HISTORY, SMALL_FILES, Victim, victim
+from victims import NO_HISTORY, SMALL_FILES, Victim, found_whole, victim
 from witnesses import Counter, Watcher, Writer, line
 
 KILLS = 104
@@ -99,6 +99,7 @@ class Lane:
         async with self._victim() as last:
             await self._check(await last.address())
             assert await last.stop() == 0, last.said.decode()
+        assert await found_whole(self.directory)
         assert len(self.watcher.events) > kills, "too little was seen to prove anything"
         assert self.counter.seen > kills
 

@@ -94,3 +94,9 @@ async def victim(
         await running.kill()
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+async def found_whole(directory: Path) -> bool:
+    """Whether the offline check finds nothing wrong with a store."""
+    process = await asyncio.create_subprocess_exec(PROGRAM, "check", str(directory))
+    return await process.wait() == 0
