@@ -111,8 +111,8 @@ class Outcome(msgspec.Struct):
     `settled` turns true, once, when the outcome is final: at once for most reads, with the commit
     for writes and for reads of what is not yet on disk. Then `failure` is set, or the members that
     the command is about: `change` and `errors` (writes), `entry` (`Get`), `values` (the lists: each
-    a JSON text). `reading`, when set, must be awaited before the values are
-    there (a long list, read off the event loop).
+    a JSON text). `reading`, when set, must be awaited for the values to be there (a long list, read
+    off the event loop), before the commit or after it; if it cannot be read, `failure` says why.
     """
 
     settled: bool = False
