@@ -15,7 +15,7 @@ import venv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from e2e.sdks import SDKS, Sdk
+from e2e.sdks import NEWEST_NODE, NEWEST_PYTHON, SDKS, Sdk
 
 SYSTEM_PACKAGES = ("nodejs", "npm")
 
@@ -31,6 +31,10 @@ def main(arguments: list[str]) -> int:
             print(f"{sdk}: {error or 'installed'}", flush=True)
             if error:
                 return 1
+    for newest in (NEWEST_PYTHON, NEWEST_NODE):
+        link = newest.directory.with_name(newest.runtime)
+        link.unlink(missing_ok=True)
+        link.symlink_to(newest.directory.name)
     return 0
 
 
