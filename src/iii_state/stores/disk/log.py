@@ -54,6 +54,8 @@ class Log:
     ) -> None:
         self.failure: StateError | None = None
         self.has_no_room = False
+        self.is_hindered = False
+        """Whether a write would fail, unless room is found: either of the two above."""
         self.sequence = 0
         self.durable_sequence = 0
         self.base_revision = 0
@@ -84,11 +86,6 @@ class Log:
             self._enter_next()
         else:
             self._runway = Runway(self._files, self.active.path, self.active.file_bytes)
-
-    @property
-    def is_hindered(self) -> bool:
-        """Whether a write would fail, unless room is found."""
-        return self.has_no_room or self.failure is not None
 
     @property
     def active(self) -> Segment:
@@ -208,6 +205,7 @@ class Log:
             runway.end = max(runway.end, end)
 
     def _failed(self, error: OSError) -> StateError:
+        self.is_hindered = True
         if error.errno in NO_ROOM:
             self.has_no_room = True
             return disk_full(self._directory)
@@ -325,6 +323,7 @@ class Log:
         except OSError:
             return False
         self.has_no_room = False
+        self.is_hindered = self.failure is not None
         return True
 
     # -- closing --------------------------------------------------------------------------------

@@ -44,14 +44,6 @@ class Overlay:
         pending = self.scopes.get(scope)
         return pending.get(key) if pending is not None else None
 
-    def add(self, change: Change) -> None:
-        """Take in the next change."""
-        pending = self.scopes.get(change.scope)
-        if pending is None:
-            self.scopes[change.scope] = {change.key: change}
-        else:
-            pending[change.key] = change
-
     def settle(self, changes: Sequence[Change], *, is_all: bool) -> None:
         """Take out changes that became durable; `is_all` when nothing else is pending."""
         scopes = self.scopes

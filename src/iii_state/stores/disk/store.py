@@ -200,8 +200,9 @@ class DiskStore:
 
     def _write(self, command: Write) -> Outcome:
         scope, key = command.scope, command.key
-        pending = self._overlay.get(scope, key)
-        before = pending.entry if pending is not None else self._durable(scope, key)
+        pending = self._overlay.scopes.get(scope)
+        replaced = pending.get(key) if pending is not None else None
+        before = replaced.entry if replaced is not None else self._durable(scope, key)
         if before is None:
             _require_text(scope, key)
         change, errors = change_of(command, before, self._next_revision, self._clock_ms())
@@ -209,7 +210,10 @@ class DiskStore:
         if self._log.is_hindered or value_bytes > VALUE_BYTES_MAX:
             self._require_writable(value_bytes)
         self._next_revision += 1
-        self._overlay.add(change)
+        if pending is None:
+            self._overlay.scopes[scope] = {key: change}
+        else:
+            pending[key] = change
         batch = self._staged[-1]
         if batch.value_bytes >= BATCH_BYTES_MAX or len(batch.changes) >= BATCH_CHANGES_MAX:
             batch = Batch()
