@@ -47,7 +47,14 @@ def _formatter(log_format: LogFormat, *, colours: bool) -> logging.Formatter:
             structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
         ]
     else:
-        after += [_printable, structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0)]
+        after += [
+            _printable,
+            structlog.dev.ConsoleRenderer(
+                colors=colours,
+                pad_event_to=0,
+                exception_formatter=structlog.dev.plain_traceback,
+            ),
+        ]
     return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=after)
 
 

@@ -141,7 +141,7 @@ def test_a_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
     with server("--data-dir", data) as (first, _):
         code, text = refusal("--port", "0", "--data-dir", data)
 
-        assert code == 1
+        assert code == 4
         assert "code: STORE_LOCKED" in text
         assert str(first.process.pid) in text
 

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from iii_state import __version__
+from iii_state.cli.descriptors import make_room
 from iii_state.cli.exits import OK, report
 from iii_state.clock import wall_clock_ms
 from iii_state.configuration import Configuration, read_configuration
@@ -116,7 +118,7 @@ async def _serve(resolved: Resolved, configuration: Configuration) -> None:
     from iii_state.host.server import open_server
     from iii_state.stores.opening import open_store
 
-    settings = resolved.settings
+    settings = _fit_to_descriptors(resolved.settings)
     stop = _stop_signal()
     started_s = time.monotonic()
     store = await open_store(settings, wall_clock_ms)
@@ -136,6 +138,20 @@ async def _serve(resolved: Resolved, configuration: Configuration) -> None:
     finally:
         await store.close()
     log.info("stopped", extra={"revision": store.revision})
+
+
+def _fit_to_descriptors(settings: Settings) -> Settings:
+    """Take no more connections than there are file descriptors for."""
+    room = make_room(settings.connections_max)
+    if room == settings.connections_max:
+        return settings
+    log.warning(
+        "the system allows file descriptors for %d connections only, not for connections_max = %d; "
+        "raise its limit (ulimit -n, LimitNOFILE=)",
+        room,
+        settings.connections_max,
+    )
+    return msgspec.structs.replace(settings, connections_max=room)
 
 
 def _tell_start(resolved: Resolved, configuration: Configuration, store: Store) -> None:

@@ -1,0 +1,23 @@
+"""File descriptors: each connection and each file of the store takes one."""
+
+from __future__ import annotations
+
+import resource
+
+OWN = 256
+"""Kept free for the files of the store, and for what the program opens for itself."""
+
+
+def make_room(connections: int) -> int:
+    """Raise the limit of this process for so many connections; returns how many there is room for.
+
+    The hard limit is the system's, and only raised from outside (`ulimit -Hn`, `LimitNOFILE=`).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OWN
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return connections
+    return min(connections, max(1, soft - OWN))
