@@ -34,6 +34,7 @@ NEEDED = {
     "redis-server": "apt-get install redis-server  # brings redis-benchmark too",
     "taskset": "apt-get install util-linux",
 }
+DISK_GB_MIN = 20
 
 console = Console(stderr=True)
 
@@ -81,6 +82,7 @@ def main(
     results: dict[Run, list[Sample]] = {}
     broken = False
     RAW.parent.mkdir(parents=True, exist_ok=True)
+    require_room(directory or RAW.parent)
     with tempfile.TemporaryDirectory(prefix="data-", dir=directory or RAW.parent) as scratch:
         found = facts(Path(scratch)) | {"rounds": f"{rounds} of {seconds:g} s, taking turns"}
         if program != PROGRAM:
@@ -121,6 +123,18 @@ def require_tools() -> None:
     done = subprocess.run(build, capture_output=True, text=True, check=False)
     if done.returncode:
         console.print(f"wsload does not compile:\n{done.stderr}", style="red", markup=False)
+        sys.exit(2)
+
+
+def require_room(directory: Path) -> None:
+    """Exit with 2 when the disk might become full meanwhile."""
+    free = shutil.disk_usage(directory).free / 1e9
+    if free < DISK_GB_MIN:
+        console.print(
+            f"{directory} has {free:.0f} GB free and {DISK_GB_MIN} are needed; "
+            f"choose another with --directory.",
+            style="red",
+        )
         sys.exit(2)
 
 

@@ -22,6 +22,8 @@ MIXES = {"set": "100/0/0", "get": "0/100/0", "update": "0/0/100", "mix": "50/40/
 FILL_VALUE_BYTES = 200
 FILL_SHAPE = ("-c", "8", "-d", "64")
 REST_S = 2.0
+REDIS_DISK_MB_MAX = 2000.0
+"""Redis starts anew past this, since its file is not rewritten while it is measured."""
 
 
 class LoadError(Exception):
@@ -46,6 +48,9 @@ class Generator:
             ServerError: The server went away.
         """
         self._fill(server)
+        if server.target.kind == "redis" and server.disk_mb() > REDIS_DISK_MB_MAX:
+            server.renew()
+            self._written = {what for what in self._written if what[0] != server.port}
         os.sync()  # a run must not pay for what an earlier one left unwritten
         began, before = time.perf_counter(), self._cpu_of_others(server)
         sample = self._sample(server, run)
@@ -76,17 +81,18 @@ class Generator:
         own, helpers = server.cpu_seconds()
         began = time.perf_counter()
         if server.target.kind == "redis":
-            return self._redis(server, run, load)
-        if not server.target.fill:
-            return self._state(server, load)
-        with peak(server.memory_mb) as memory:
+            sample = self._redis(server, run, load)
+        elif server.target.fill:
+            with peak(server.memory_mb) as memory:
+                sample = self._state(server, load)
+            watched = {"memory_mb": memory[0], "disk_mb": server.disk_mb()}
+            sample = msgspec.structs.replace(sample, **watched)
+        else:
             sample = self._state(server, load)
         elapsed = time.perf_counter() - began
         own_after, helpers_after = server.cpu_seconds()
         return msgspec.structs.replace(
             sample,
-            memory_mb=memory[0],
-            disk_mb=server.disk_mb(),
             server_cpu=(own_after - own) / elapsed,
             helper_cpu=(helpers_after - helpers) / elapsed,
         )
@@ -115,9 +121,9 @@ class Generator:
         """The first round also finds how many requests fill the time; each warms up first."""
         rate = self._rates.get(run)
         if rate is None:
-            requests = 300 * load.connections * load.depth
+            requests = 2 * load.connections * load.depth
             while (sample := self._redis_benchmark(server, load, requests))[1] < self._warmup:
-                requests *= 4
+                requests *= 3
             rate = sample[0].rate
         else:
             self._redis_benchmark(server, load, int(rate * self._warmup))

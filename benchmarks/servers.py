@@ -100,6 +100,13 @@ class Server:
             self._process.wait()
         self._process = None
 
+    def renew(self) -> None:
+        """Stop it, remove its data, and start it with none."""
+        self.stop()
+        shutil.rmtree(self._data)
+        self._data.mkdir()
+        self.start()
+
     def memory_mb(self) -> float:
         """Resident memory of the server and its children; a page that n share counts 1/n each."""
         return sum(proportional_bytes(pid) for pid in self._tree()) / 1e6
