@@ -383,9 +383,9 @@ static void register_handler(struct connection *c) {
                 "\"action\":{\"type\":\"void\"}}", getpid());
     append_text(c, "{\"type\":\"registerfunction\",\"id\":\"" HANDLER "\"}");
     for (int i = 0; i < options.triggers; i++)
-        append_text(c, "{\"type\":\"registertrigger\",\"id\":\"bench-trigger-%d\","
+        append_text(c, "{\"type\":\"registertrigger\",\"id\":\"wsload-%d-%d\","
                     "\"trigger_type\":\"state\",\"function_id\":\"" HANDLER "\","
-                    "\"config\":{\"scope\":\"%s\"}}", i, options.scope);
+                    "\"config\":{\"scope\":\"%s\"}}", getpid(), i, options.scope);
     append_text(c, "{\"type\":\"invokefunction\",\"invocation_id\":\"" ID_PREFIX "ffffffffffff\","
                 "\"function_id\":\"state::get\",\"data\":{\"scope\":\"\",\"key\":\"\"}}");
     flush(c);
