@@ -29,7 +29,7 @@ from iii_state.stores.disk.format import (
     Payload,
     SegmentHeader,
 )
-from iii_state.stores.disk.runway import CHUNK_BYTES_MIN, Runway
+from iii_state.stores.disk.runway import BLOCK_BYTES_MAX, CHUNK_BYTES_MIN, Runway
 from iii_state.stores.disk.segment import Segment, Segments
 
 log = logging.getLogger("iii_state.stores.disk")
@@ -64,6 +64,7 @@ class Log:
         self.is_stopped = False
         """Whether the directory says that the log was closed in order."""
         self._is_written = False
+        self._block_bytes = 0
         self._directory = directory
         self._files = segments.files
         self._segments = segments
@@ -130,7 +131,9 @@ class Log:
             if self.active.is_sealed:
                 self._enter_next()
             header = self._header(RECORDS, payload)
-            self._write(b"".join((header.encode(), payload.meta, payload.body)))
+            data = b"".join((header.encode(), payload.meta, payload.body))
+            self._block_bytes += (len(data) - self._block_bytes) // 16
+            self._write(data)
             if not is_relaxed:
                 self._files.sync(self.active.fd)
                 self._require_linked()
@@ -193,7 +196,9 @@ class Log:
         if end <= runway.end:
             self._files.write(segment.fd, data, segment.end)
             return
+        runway.is_wanted = True
         with runway.lock:
+            runway.is_wanted = False
             try:
                 self._files.write(segment.fd, data, segment.end)
             except OSError as error:
@@ -292,7 +297,7 @@ class Log:
     def has_chores(self) -> bool:
         """Whether zeros should be written ahead."""
         runway = self._runway
-        if runway is None or self.failure is not None or self.has_no_room:
+        if runway is None or self.is_hindered or self._block_bytes > BLOCK_BYTES_MAX:
             return False
         if runway.end < self.segment_bytes:
             return runway.end - self.position < runway.chunk_bytes // 2
