@@ -125,7 +125,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 128
     ops_max: Annotated[int, About("Most operations in one `state::update`.", STATE, "", 1)] = 1_024
     connections_max: Annotated[
-        int, About("Most connections at a time.", LISTENER, "", 1, 1_000_000)
+        int,
+        About(
+            "Most connections at a time, on all paths; those for telemetry may take half of them.",
+            LISTENER,
+            "",
+            1,
+            1_000_000,
+        ),
     ] = 1_024
     frame_bytes_max: Annotated[
         int, About("Largest WebSocket frame a client may send.", LISTENER, "bytes", KIB, GIB)
@@ -136,17 +143,44 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     in_flight_max: Annotated[
         int, About("Calls of one connection that may be unanswered at a time.", LISTENER, "", 1)
     ] = 4_096
+    in_flight_bytes_max: Annotated[
+        int,
+        About("Bytes that the unanswered writes of one connection may take.", LISTENER, "bytes", 1),
+    ] = 64 * MIB
     outbound_bytes_max: Annotated[
         int,
         About(
-            "Bytes waiting for a connection that does not read; past it, it is closed.",
+            "Bytes waiting for a client that does not read; past it, it is cut off. From a "
+            "quarter of it on, the client's own messages are read no further.",
             LISTENER,
             "bytes",
             KIB,
         ),
     ] = 128 * MIB
+    stall_timeout_s: Annotated[
+        float,
+        About(
+            "How long a client for which that quarter waits may take nothing of it.",
+            LISTENER,
+            "s",
+            1,
+            3_600,
+        ),
+    ] = 60.0
+    registrations_max: Annotated[
+        int,
+        About(
+            "Functions that one connection may register; as many triggers, and trigger types.",
+            LISTENER,
+            "",
+            1,
+        ),
+    ] = 10_000
+    registration_bytes_max: Annotated[
+        int, About("Largest message that registers something.", LISTENER, "bytes", KIB)
+    ] = MIB
     handshake_timeout_s: Annotated[
-        float, About("Time to finish the WebSocket handshake.", LISTENER, "s", 0, 3_600)
+        float, About("Time to finish the WebSocket handshake.", LISTENER, "s", 1, 3_600)
     ] = 10.0
     namespace_grace_ms: Annotated[
         int,

@@ -26,15 +26,14 @@ class Assembly:
     """The message whose frames are arriving.
 
     `is_open` tells whether the rest of one is still to come; `is_text` is the kind of that one, or
-    of the one before.
+    of the one before. It takes the memory of its bytes, into however many frames they are cut.
     """
 
     def __init__(self, message_bytes_max: int) -> None:
         self.is_open = False
         self.is_text = False
         self._message_bytes_max = message_bytes_max
-        self._fragments: list[bytes] = []
-        self._bytes = 0
+        self._collected = bytearray()
 
     def add(self, frame: WSFrame) -> bytes | None:
         """Take a text, binary or continuation frame; returns the message that it completes.
@@ -45,19 +44,20 @@ class Assembly:
         kind = frame.msg_type
         if (kind is WSMsgType.CONTINUATION) != self.is_open:
             raise Violation(PROTOCOL_ERROR, "fragments of a message out of order")
-        if not self.is_open:
-            self.is_text = kind is WSMsgType.TEXT
-        if frame.payload_size:
-            self._fragments.append(frame.get_payload_as_bytes())
-        self._bytes += frame.payload_size
-        if self._bytes > self._message_bytes_max:
+        if len(self._collected) + frame.payload_size > self._message_bytes_max:
+            self._collected = bytearray()
             raise Violation(
                 MESSAGE_TOO_BIG,
                 f"the message is larger than message_bytes_max = {self._message_bytes_max}",
             )
+        if not self.is_open:
+            self.is_text = kind is WSMsgType.TEXT
+            if frame.fin:
+                return frame.get_payload_as_bytes()
+        self._collected += frame.get_payload_as_memoryview()
         self.is_open = not frame.fin
         if self.is_open:
             return None
-        payload = b"".join(self._fragments)
-        self._fragments, self._bytes = [], 0
+        payload = bytes(self._collected)
+        self._collected = bytearray()
         return payload

@@ -1,32 +1,38 @@
-"""One WebSocket of a worker: frames to text, text to frames, and what is kept in bounds.
+"""The WebSocket of a worker: frames to text, text to frames, and what is kept in bounds.
 
 picows parses frames; reassembling fragments, checking UTF-8 and bounding messages and the unsent
 bytes of a slow reader is done here. What is sent during a turn of the event loop leaves in one
 write: `Outbox` gathers it.
+
+A connection is read no further while the engine asks for that, or while much waits for its peer to
+read it. Messages that were read already are held until then, in order.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import cast
+from collections import deque
 
-from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+from picows import WSFrame, WSMsgType, WSTransport
 
 from iii_state.engine.engine import Engine
 from iii_state.engine.workers import Worker
 from iii_state.host.assembly import INVALID_TEXT, PROTOCOL_ERROR, Assembly, Violation
+from iii_state.host.sockets import Socket
 from iii_state.settings import Settings
 from iii_state.wire.framing import TEXT, frame_header
 
 log = logging.getLogger("iii_state.host")
 
-LINGER_S = 1.0
-"""How long a closed connection is read to its end."""
+INTERNAL_ERROR = 1011
+"""A close code. Source: RFC 6455 section 7.4."""
+
+WRITE_BYTES = 256 << 10
+"""What is sent during a turn is written at its end, or when it comes to this much."""
 
 _TEXT = WSMsgType.TEXT
-_CLOSE = WSMsgType.CLOSE
-_CONTROL = (WSMsgType.PING, WSMsgType.PONG)
+_CONTROL = (WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG)
 _TELEMETRY = (b"OTLP", b"LOGS", b"MTRC")
 
 
@@ -49,48 +55,29 @@ class Outbox:
             connection.write_pending()
 
 
-class Connection(WSListener):
+class Connection(Socket):
     """A worker's connection; the `Peer` that the engine sends through."""
 
     def __init__(
-        self,
-        engine: Engine,
-        outbox: Outbox,
-        settings: Settings,
-        connected: set[Connection],
+        self, sockets: set[Socket], engine: Engine, outbox: Outbox, settings: Settings
     ) -> None:
-        super().__init__()
+        super().__init__(sockets, settings.stall_timeout_s)
         self._engine = engine
         self._outbox = outbox
         self._assembly = Assembly(settings.message_bytes_max)
         self._outbound_bytes_max = settings.outbound_bytes_max
-        self._connected = connected
         self._pending: list[bytes] = []
         self._pending_bytes = 0
-        self._open = False
-        self._transport: WSTransport
+        self._held: deque[str] = deque()
+        self._is_paused = False
         self._worker: Worker
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        """The handshake is done."""
-        self._transport = transport
-        self._open = True
-        self._connected.add(self)
-        peer_name = transport.underlying_transport.get_extra_info("peername")
-        self._worker = self._engine.connect(self, peer_name[0] if peer_name else "")
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """The connection is gone, however it ended."""
-        self._open = False
-        self._connected.discard(self)
-        self._engine.disconnect(self._worker)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame has arrived."""
-        if not self._open:
-            return
         kind = frame.msg_type
-        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+        if not self.is_open or transport.is_close_frame_sent:
+            super().on_ws_frame(transport, frame)
+        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.close(PROTOCOL_ERROR, "reserved bits are set")
         elif kind is _TEXT and frame.fin and not self._assembly.is_open:
             try:
@@ -98,91 +85,120 @@ class Connection(WSListener):
             except UnicodeDecodeError:
                 self.close(INVALID_TEXT, "a text message is not valid UTF-8")
                 return
-            self._engine.receive(self._worker, text)
-        elif kind is _CLOSE:
-            self._open = False
-            transport.disconnect()
-        elif kind not in _CONTROL:
+            self._take(text)
+        elif kind in _CONTROL:
+            super().on_ws_frame(transport, frame)
+        else:
             self._collect(frame)
 
     def send(self, text: bytes) -> None:
         """See `Peer.send`."""
-        if not self._open:
+        if not self.is_open:
             return
         if not self._pending:
             self._outbox.add(self)
         self._pending.append(frame_header(TEXT, len(text)))
         self._pending.append(text)
         self._pending_bytes += len(text)
-        if self._pending_bytes > self._outbound_bytes_max:
-            self._cut_off()
-
-    def close(self, code: int, reason: str) -> None:
-        """See `Peer.close`."""
-        if not self._open:
-            return
-        self.write_pending()
-        self._open = False
-        self._transport.send_close(cast(WSCloseCode, code), reason.encode()[:120])
-        # Ending the connection with unread bytes would reset it, and the close frame be lost: say
-        # that nothing more comes, and read on for a moment.
-        transport = self._transport.underlying_transport
-        transport.resume_reading()
-        transport.write_eof()
-        asyncio.get_running_loop().call_later(LINGER_S, self._transport.disconnect)
-
-    def abort(self) -> None:
-        """See `Peer.abort`."""
-        self._open = False
-        self._transport.disconnect(graceful=False)
-
-    def pause_reading(self) -> None:
-        """See `Peer.pause_reading`."""
-        if self._open:
-            self._transport.underlying_transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """See `Peer.resume_reading`."""
-        if self._open:
-            self._transport.underlying_transport.resume_reading()
-
-    def pause_writing(self) -> None:
-        """The peer reads slower than we send; `send` bounds what is kept for it."""
-
-    def resume_writing(self) -> None:
-        """The peer has caught up."""
+        if self._pending_bytes > WRITE_BYTES:
+            self.write_pending()
 
     def write_pending(self) -> None:
         """Write what was sent during this turn of the event loop, at once."""
         pending, self._pending, self._pending_bytes = self._pending, [], 0
-        if not pending or not self._open:
+        if not pending or not self.is_open:
             return
-        transport = self._transport.underlying_transport
-        transport.write(b"".join(pending))
-        if transport.get_write_buffer_size() > self._outbound_bytes_max:
-            self._cut_off()
+        if self._tcp.get_write_buffer_size() > self._outbound_bytes_max:
+            self._cut_off(f"more than outbound_bytes_max = {self._outbound_bytes_max} bytes wait")
+            return
+        text = b"".join(pending)
+        self._written_bytes += len(text)
+        self._tcp.write(text)
 
-    def _cut_off(self) -> None:
-        log.warning(
-            "worker %s does not read: more than outbound_bytes_max = %d bytes wait for it; "
-            "its connection is cut off",
-            self._worker.label,
-            self._outbound_bytes_max,
-        )
-        self._pending.clear()
+    @property
+    def has_room(self) -> bool:
+        """See `Peer.has_room`."""
+        return self._tcp.get_write_buffer_size() <= self._outbound_bytes_max // 2
+
+    def pause_reading(self) -> None:
+        """See `Peer.pause_reading`."""
+        self._is_paused = True
+        self._tcp.pause_reading()
+
+    def resume_reading(self) -> None:
+        """See `Peer.resume_reading`."""
+        self._is_paused = False
+        asyncio.get_running_loop().call_soon(self._read_on)
+
+    def pause_writing(self) -> None:
+        """The peer reads slower than it asks; it may not ask for more before it has caught up."""
+        self.is_behind = True
+        if self.is_open:
+            self._tcp.pause_reading()
+            self._watch()
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self.is_behind = False
+        if self.is_open:
+            self._stop_timer()
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    @property
+    def _label(self) -> str:
+        return f"worker {self._worker.label}"
+
+    def _opened(self) -> None:
+        self._tcp.set_write_buffer_limits(self._outbound_bytes_max // 4)
+        peer_name = self._tcp.get_extra_info("peername")
+        self._worker = self._engine.connect(self, peer_name[0] if peer_name else "")
+
+    def _flush(self) -> None:
+        self.write_pending()
+
+    def _closed(self) -> None:
+        self._held.clear()
+        self._pending = []
+        self._engine.disconnect(self._worker)
+
+    def _stalled(self) -> None:
+        self._cut_off(f"{self._tcp.get_write_buffer_size()} bytes wait")
+
+    def _cut_off(self, why: str) -> None:
+        log.warning("%s does not read: %s; it is cut off", self._label, why)
         self.abort()
 
+    def _take(self, text: str) -> None:
+        """Receive a message, or hold it while none is to be taken."""
+        if self._is_paused or self.is_behind or self._held:
+            self._held.append(text)
+        else:
+            self._receive(text)
+
+    def _read_on(self) -> None:
+        """Receive what was held; when nothing speaks against it, read on."""
+        while self.is_open and not self._is_paused and not self.is_behind:
+            if not self._held:
+                self._tcp.resume_reading()
+                return
+            self._receive(self._held.popleft())
+
+    def _receive(self, text: str) -> None:
+        try:
+            self._engine.receive(self._worker, text)
+        except Exception:
+            log.exception("a message of %s cannot be handled", self._label)
+            self.close(INTERNAL_ERROR, "the server failed at a message; see its log")
+
     def _collect(self, frame: WSFrame) -> None:
-        """Take a frame of a fragmented or binary message; receive it when it is complete."""
+        """Take a frame of a fragmented or binary message; take that when it is complete."""
         try:
             payload = self._assembly.add(frame)
         except Violation as violation:
             self.close(violation.code, violation.reason)
             return
-        if payload is not None:
-            self._receive(payload)
-
-    def _receive(self, payload: bytes) -> None:
+        if payload is None:
+            return
         is_text = self._assembly.is_text
         if not is_text and payload.startswith(_TELEMETRY):
             return
@@ -192,6 +208,6 @@ class Connection(WSListener):
             if is_text:
                 self.close(INVALID_TEXT, "a text message is not valid UTF-8")
             else:
-                log.info("worker %s sent a binary message that is no text", self._worker.label)
+                log.info("%s sent a binary message that is no text", self._label)
             return
-        self._engine.receive(self._worker, text)
+        self._take(text)

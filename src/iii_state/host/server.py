@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
-from urllib.parse import urlsplit
+from typing import Any
 
 from picows import (
-    WSCloseCode,
-    WSFrame,
-    WSListener,
-    WSMsgType,
-    WSTransport,
     WSUpgradeRequest,
     WSUpgradeResponse,
     WSUpgradeResponseWithListener,
@@ -26,9 +19,10 @@ from picows import (
 from iii_state.clock import wall_clock_ms
 from iii_state.core.store import Store
 from iii_state.engine.engine import Engine, random_ids
-from iii_state.host.channels import PATH as CHANNELS_PATH
-from iii_state.host.channels import ChannelSocket, ChannelSockets
+from iii_state.host import channels
+from iii_state.host.admission import origin_is_allowed, repair, token_is_right
 from iii_state.host.connection import Connection, Outbox
+from iii_state.host.sockets import LINGER_S, Refusal, Socket, Telemetry
 from iii_state.settings import Settings
 
 log = logging.getLogger("iii_state.host")
@@ -38,28 +32,7 @@ TRY_AGAIN_LATER = 1013
 UNAUTHORIZED = 4401
 """Close codes. Never 1000 or 1001: older SDKs do not come back after these."""
 
-
-class Refusal(WSListener):
-    """Completes the upgrade, then closes: an HTTP error would leave older SDKs stuck."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__()
-        self._code = code
-        self._reason = reason
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        """Say no."""
-        transport.send_close(cast(WSCloseCode, self._code), self._reason.encode())
-        transport.disconnect()
-
-
-class Telemetry(WSListener):
-    """The `/otel` socket: takes what SDKs send there, and drops it."""
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Nothing is kept; a close ends the connection."""
-        if frame.msg_type is WSMsgType.CLOSE:
-            transport.disconnect()
+STOPS = "the server stops"
 
 
 class Server:
@@ -69,8 +42,9 @@ class Server:
         self.engine = engine
         self._settings = settings
         self._outbox = Outbox()
-        self._connections: set[Connection] = set()
-        self._channels = ChannelSockets(engine.channels, settings.message_bytes_max)
+        self._sockets: set[Socket] = set()
+        self._refused: set[Socket] = set()
+        self._is_stopping = False
         self._listener: asyncio.Server
         self.address = ""
 
@@ -86,8 +60,9 @@ class Server:
             settings.host,
             settings.port,
             websocket_handshake_timeout=settings.handshake_timeout_s,
-            max_frame_size=settings.frame_bytes_max,
-            logger_name=_quiet_logger(),
+            max_frame_size=min(settings.frame_bytes_max, settings.message_bytes_max),
+            enable_auto_pong=False,  # it would answer those that do not read, too
+            logger_name=_picows_log(),
             # The loop's own transport lets us write a turn's messages at once.
             use_aiofastnet=False,
         )
@@ -99,65 +74,61 @@ class Server:
 
         Connections are closed with 1012, after which every SDK comes back by itself.
         """
+        self._is_stopping = True
         self._listener.close()
         await self.engine.drain(self._settings.stop_grace_s)
-        for socket in self._sockets():
-            socket.close(SERVICE_RESTART, "the server stops")
+        for socket in list(self._sockets):
+            socket.close(SERVICE_RESTART, STOPS)
         await self._wait_closed()
 
     async def _wait_closed(self) -> None:
-        """Let what was sent reach those who read; a second is enough for them."""
-        until = time.monotonic() + 1.0
-        while self._sockets() and time.monotonic() < until:
+        """Let what was sent reach those who read; a moment is enough for them."""
+        until = time.monotonic() + LINGER_S
+        while (self._sockets or self._refused) and time.monotonic() < until:
             await asyncio.sleep(0.01)
-        for socket in self._sockets():
+        for socket in (*self._sockets, *self._refused):
             socket.abort()
         await asyncio.sleep(0)
 
-    def _sockets(self) -> list[Connection | ChannelSocket]:
-        return [*self._connections, *self._channels.sockets]
-
-    def accept(
-        self, request: WSUpgradeRequest
-    ) -> WSListener | WSUpgradeResponseWithListener | None:
+    def accept(self, request: WSUpgradeRequest) -> Socket | WSUpgradeResponseWithListener | None:
         """Decide what a request to upgrade gets; None means 404."""
-        target = urlsplit(request.path.decode("latin-1"))
-        if not self._origin_is_allowed(request):
+        path, _, query = request.path.decode("latin-1").partition("?")
+        settings = self._settings
+        repair(request)
+        if not origin_is_allowed(request, settings):
             log.warning("refused a connection from the web page %.200r", request.headers["origin"])
             body = b"This origin may not connect; see the setting allowed_origins."
-            return WSUpgradeResponseWithListener(
-                WSUpgradeResponse.create_error_response(403, body), None
-            )
-        if target.path == "/otel":
-            return Telemetry()
-        if target.path.startswith(CHANNELS_PATH):
-            return self._channels.accept(target)
-        return self._accept_worker(request) if target.path == "/" else None
+            response = WSUpgradeResponse.create_error_response(403, body)
+            return WSUpgradeResponseWithListener(response, None)
+        socket: Socket | WSUpgradeResponseWithListener | None = None
+        if path == "/":
+            socket = Connection(self._sockets, self.engine, self._outbox, settings)
+        elif path == "/otel":
+            socket = Telemetry(self._sockets, settings.stall_timeout_s)
+        elif path.startswith(channels.PATH):
+            socket = channels.accept(path, query, self.engine.channels, self._sockets, settings)
+        if not isinstance(socket, Socket):
+            return socket
+        return self._refusal(socket, request) or socket
 
-    def _accept_worker(self, request: WSUpgradeRequest) -> WSListener:
-        if not self._token_is_right(request):
+    def _refusal(self, socket: Socket, request: WSUpgradeRequest) -> Refusal | None:
+        if self._is_stopping:
+            return Refusal(self._refused, SERVICE_RESTART, STOPS)
+        if isinstance(socket, Connection) and not token_is_right(request, self._settings):
             log.warning("refused a connection without the right token")
-            return Refusal(UNAUTHORIZED, "the token is missing or wrong")
-        if len(self._connections) >= self._settings.connections_max:
-            log.warning("refused a connection: connections_max = %d", len(self._connections))
-            return Refusal(TRY_AGAIN_LATER, "connections_max is reached")
-        return Connection(self.engine, self._outbox, self._settings, self._connections)
+            return Refusal(self._refused, UNAUTHORIZED, "the token is missing or wrong")
+        if self._is_full_for(socket):
+            log.warning("refused a connection: connections_max is reached")
+            return Refusal(self._refused, TRY_AGAIN_LATER, "connections_max is reached")
+        return None
 
-    def _origin_is_allowed(self, request: WSUpgradeRequest) -> bool:
-        """Only browsers send an origin; a page of another site must not reach a local server."""
-        origin = request.headers.get("origin")
-        if origin is None:
+    def _is_full_for(self, socket: Socket) -> bool:
+        bound = self._settings.connections_max
+        if len(self._sockets) >= bound:
             return True
-        allowed = self._settings.allowed_origins
-        own = urlsplit(origin).netloc == request.headers.get("host")
-        return own or "*" in allowed or origin in allowed
-
-    def _token_is_right(self, request: WSUpgradeRequest) -> bool:
-        token = self._settings.token
-        if token is None:
-            return True
-        given = request.headers.get("authorization", "")
-        return secrets.compare_digest(given.encode(), f"Bearer {token}".encode())
+        # Telemetry needs no token, and must not keep the workers out.
+        is_telemetry = isinstance(socket, Telemetry)
+        return is_telemetry and 2 * sum(isinstance(s, Telemetry) for s in self._sockets) >= bound
 
 
 @asynccontextmanager
@@ -176,8 +147,16 @@ async def open_server(settings: Settings, store: Store) -> AsyncIterator[Server]
         await engine.stop()
 
 
-def _quiet_logger() -> logging.Logger:
+class _PicowsLog(logging.LoggerAdapter[logging.Logger]):
+    """What picows has to tell. That a client broke a rule is told once, by its socket."""
+
+    def error(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """A client broke a rule; said anew for everything that it sends after."""
+        self.debug(msg, *args, **kwargs)
+
+
+def _picows_log() -> _PicowsLog:
     """Picows tells of every connection at info; only its warnings are ours to show."""
     logger = logging.getLogger("picows.server")
     logger.setLevel(logging.WARNING)
-    return logger
+    return _PicowsLog(logger)
