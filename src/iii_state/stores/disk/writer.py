@@ -16,7 +16,7 @@ from iii_state.stores.disk.log import Log
 from iii_state.stores.disk.recovery import RELAXED_GAP
 from iii_state.stores.disk.segment import Segment
 
-INLINE_CHANGES_MAX = 32
+INLINE_CHANGES_MAX = 128
 INLINE_SYNC_S_MAX = 0.000_5
 """A commit of no more changes is synced in the event loop while a sync takes no longer than that;
 others in a thread, where handing over costs less than the loop gains."""
