@@ -178,7 +178,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 10_000
     registration_bytes_max: Annotated[
         int, About("Largest message that registers something.", LISTENER, "bytes", KIB)
-    ] = MIB
+    ] = 4 * MIB
     handshake_timeout_s: Annotated[
         float, About("Time to finish the WebSocket handshake.", LISTENER, "s", 1, 3_600)
     ] = 10.0

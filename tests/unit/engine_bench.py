@@ -36,6 +36,7 @@ class RecordingPeer:
         self.sent: list[dict[str, Json]] = []
         self.closed: int | None = None
         self.aborted = False
+        self.has_room = True
 
     def send(self, text: bytes) -> None:
         self.sent.append(msgspec.json.decode(text, type=dict[str, Any]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from iii_state.engine.calls import Call
 from iii_state.engine.functions import DEFAULT_NAMESPACE, Builtin
 from iii_state.engine.inprocess import engine_function
 from iii_state.engine.workers import MESSAGE_BYTES_SAFE, Worker
-from iii_state.errors import InvalidRequest
+from iii_state.errors import InvalidRequest, LimitExceeded
 
 NAME_CHARACTERS_MAX = 280
 
@@ -75,13 +76,20 @@ class Announcements:
                 "The namespace of a worker cannot be blank; leave it out for the default",
                 code="INVALID_NAMESPACE",
             )
+        if namespace is not None and len(namespace) > NAME_CHARACTERS_MAX:
+            raise LimitExceeded(
+                f"The namespace has more than {NAME_CHARACTERS_MAX} characters",
+                limit="namespace_characters_max",
+                actual=len(namespace),
+                bound=NAME_CHARACTERS_MAX,
+            )
         worker.name = _clean(announcement.name)
         worker.description = _clean(announcement.description)
-        worker.runtime = announcement.runtime or "unknown"
-        worker.version = announcement.version
-        worker.os = announcement.os
+        worker.runtime = _clean(announcement.runtime) or "unknown"
+        worker.version = _clean(announcement.version)
+        worker.os = _clean(announcement.os)
         worker.pid = announcement.pid
-        worker.isolation = announcement.isolation
+        worker.isolation = _clean(announcement.isolation)
         worker.origin = Origin(worker.name or worker.id)
         worker.message_bytes_max = message_bytes_max(announcement)
         self._settle(worker, namespace or DEFAULT_NAMESPACE)
@@ -109,4 +117,4 @@ def _clean(text: str | None) -> str | None:
     if text is None:
         return None
     kept = (c for c in text if unicodedata.category(c) != "Cc" and c not in _BIDI)
-    return "".join(kept)[:NAME_CHARACTERS_MAX]
+    return "".join(islice(kept, NAME_CHARACTERS_MAX))

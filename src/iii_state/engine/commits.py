@@ -33,13 +33,11 @@ class Commits:
         committed: Callable[[Sequence[Change]], None],
         *,
         gather_us: int,
-        in_flight_max: int,
     ) -> None:
         self._store = store
         self._committed = committed
         self._gather_s = gather_us / 1e6
-        self._in_flight_max = in_flight_max
-        self._waiting: list[tuple[Call, Encode, Outcome]] = []
+        self._waiting: list[tuple[Call, Encode, Outcome, int]] = []
         self._wakeup = asyncio.Event()
         self._reading: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
@@ -53,6 +51,7 @@ class Commits:
     def start(self) -> None:
         """Begin to commit. Needs a running event loop."""
         self._task = asyncio.create_task(self._run(), name="commits")
+        self._task.add_done_callback(_tell_failure)
 
     def submit(self, call: Call, command: Command, encode: Encode) -> None:
         """Run a command for a call; `encode` makes the outcome's JSON text.
@@ -98,8 +97,10 @@ class Commits:
             self._wakeup.clear()
             waiting, self._waiting = self._waiting, []
             changes = await self._store.commit()
-            for call, encode, outcome in waiting:
-                self._release(call, encode, outcome)
+            for call, encode, outcome, weight in waiting:
+                if call.caller is not None:
+                    call.caller.in_flight.remove(weight)
+                self._reply(call, encode, outcome)
             if not self._waiting:
                 self._idle.set()
             if changes:
@@ -124,21 +125,13 @@ class Commits:
     def _wait(self, call: Call, encode: Encode, outcome: Outcome) -> None:
         if not self._waiting:
             self._idle.clear()
-        self._waiting.append((call, encode, outcome))
-        caller = call.caller
-        if caller is not None:
-            caller.commits_open += 1
-            if caller.commits_open == self._in_flight_max:
-                caller.peer.pause_reading()
+        weight = len(call.data)
+        if outcome.change is not None and outcome.change.before is not None:
+            weight += len(outcome.change.before)
+        self._waiting.append((call, encode, outcome, weight))
+        if call.caller is not None:
+            call.caller.in_flight.add(weight)
         self._wakeup.set()
-
-    def _release(self, call: Call, encode: Encode, outcome: Outcome) -> None:
-        caller = call.caller
-        if caller is not None:
-            caller.commits_open -= 1
-            if caller.commits_open == self._in_flight_max // 2:
-                caller.peer.resume_reading()
-        self._reply(call, encode, outcome)
 
     def _reply(self, call: Call, encode: Encode, outcome: Outcome) -> None:
         failure = outcome.failure
@@ -166,6 +159,10 @@ class Commits:
         task = asyncio.ensure_future(self._finish_reading(call, encode, outcome))
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
+        if call.caller is not None:
+            in_flight = call.caller.in_flight
+            in_flight.add(in_flight.reading_weight)
+            task.add_done_callback(lambda _: in_flight.remove(in_flight.reading_weight))
 
     async def _finish_reading(self, call: Call, encode: Encode, outcome: Outcome) -> None:
         assert outcome.reading is not None
@@ -179,3 +176,8 @@ class Commits:
             self._reply(call, encode, outcome)
         else:
             self._wait(call, encode, outcome)
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("no more writes are committed; restart", exc_info=task.exception())

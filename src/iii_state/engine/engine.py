@@ -91,7 +91,6 @@ class Engine:
             store,
             self.reactions.committed,
             gather_us=settings.gather_us,
-            in_flight_max=settings.in_flight_max,
         )
         catalogue = Catalogue(
             self.functions, self.triggers, self.workers, self.reactions, clock_ms()
@@ -161,7 +160,15 @@ class Engine:
 
     def connect(self, peer: Peer, address: str) -> Worker:
         """Take a new worker connection and greet it."""
-        worker = Worker(self.new_id(), secrets.token_hex(16), peer, address, self._clock_ms())
+        worker = Worker(
+            self.new_id(),
+            secrets.token_hex(16),
+            peer,
+            address,
+            self._clock_ms(),
+            calls_max=self.settings.in_flight_max,
+            call_bytes_max=self.settings.in_flight_bytes_max,
+        )
         self.workers[worker.id] = worker
         peer.send(messages.worker_registered(worker.id, worker.reattach_token))
         self.registrations.begin(worker)
@@ -189,6 +196,9 @@ class Engine:
         worker.connected = False
         self.registrations.end(worker)
         del self.workers[worker.id]
+        if worker.calls_open:
+            for other in self.workers.values():
+                other.forget_calls_of(worker)
         self._workers_available.tell("worker_disconnected", worker)
 
     def invoke(
@@ -208,7 +218,8 @@ class Engine:
         function.run(EngineCall(function.text, data, self.new_id(), metadata, reply))
 
     def _register(self, worker: Worker, message_type: str, text: str) -> None:
-        if nests_deeper_than(text.encode(), REGISTRATION_NESTING_MAX):
+        encoded = text.encode()
+        if nests_deeper_than(encoded, REGISTRATION_NESTING_MAX):
             log.warning(
                 "worker %s sent a %s that nests deeper than %d levels; dropped",
                 worker.label,
@@ -216,7 +227,11 @@ class Engine:
                 REGISTRATION_NESTING_MAX,
             )
             return
-        self._registration_handlers[message_type](worker, decode_registration(text))
+        frame = decode_registration(text)
+        if len(encoded) > self.settings.registration_bytes_max:
+            self.registrations.refuse_size(worker, frame, len(encoded))
+        else:
+            self._registration_handlers[message_type](worker, frame)
 
     def _announced(self, worker: Worker) -> None:
         self._workers_available.tell("worker_metadata_updated", worker)

@@ -6,7 +6,9 @@ Source: docs/protocol.md, discovery trigger types.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -20,6 +22,9 @@ from iii_state.engine.workers import Worker
 
 log = logging.getLogger("iii_state.triggers")
 
+UNANSWERED_MAX = 1000
+"""A trigger whose function has so many notices unanswered is told no more until it answers some."""
+
 WorkerEvent = Literal["worker_connected", "worker_metadata_updated", "worker_disconnected"]
 
 
@@ -29,6 +34,7 @@ class Notices(TriggerType):
     def __init__(self, type_id: str, description: str, invoker: Invoker) -> None:
         super().__init__(type_id, description, owner=inprocess.ENGINE)
         self._invoker = invoker
+        self._unanswered: Counter[str] = Counter()
 
     def bind(self, trigger: Trigger) -> None:
         """See `TriggerType.bind`."""
@@ -42,15 +48,21 @@ class Notices(TriggerType):
             return
         text = msgspec.json.encode(payload)
         for trigger in list(self.triggers.values()):
+            if self._unanswered[trigger.id] >= UNANSWERED_MAX:
+                continue
+            self._unanswered[trigger.id] += 1
             self._invoker.invoke(
                 trigger.target_namespace,
                 trigger.function_id,
                 text,
-                self._answered,
+                partial(self._answered, trigger.id),
                 metadata=trigger.metadata,
             )
 
-    def _answered(self, result: bytes | None, failure: Failure | None) -> None:
+    def _answered(self, trigger_id: str, result: bytes | None, failure: Failure | None) -> None:
+        self._unanswered[trigger_id] -= 1
+        if not self._unanswered[trigger_id]:
+            del self._unanswered[trigger_id]
         if failure is not None:
             log.warning("a notice of %s failed: %s: %s", self.id, failure.code, failure.message)
 

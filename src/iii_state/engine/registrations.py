@@ -21,7 +21,7 @@ from iii_state.engine.timers import Timer
 from iii_state.engine.trigger_types import Provided
 from iii_state.engine.triggers import Trigger
 from iii_state.engine.workers import Worker
-from iii_state.errors import InvalidRequest, StateError
+from iii_state.errors import InvalidRequest, LimitExceeded, StateError
 from iii_state.wire import messages
 from iii_state.wire.frames import Registration, sent
 
@@ -52,6 +52,15 @@ class Registrations:
             "unregistertrigger": self._in_turn(self._unregister_trigger),
             "triggerregistrationresult": self._on_trigger_result,
         }
+
+    def refuse_size(self, worker: Worker, frame: Registration, size: int) -> None:
+        """Drop a message that is too large; of a trigger, its owner is told."""
+        bound = self._engine.settings.registration_bytes_max
+        message = f"a {frame.type} of {size} bytes is more than registration_bytes_max = {bound}"
+        if frame.type == "registertrigger" and frame.id is not None:
+            self._trigger_of(worker, frame, 0).refuse(LimitExceeded.code, message)
+        else:
+            log.warning("worker %s: %s; dropped", worker.label, message)
 
     def begin(self, worker: Worker) -> None:
         """Hold back the registrations of a fresh connection."""
@@ -92,7 +101,10 @@ class Registrations:
 
     def _apply_in_turn(self, worker: Worker, apply: Callable[[], None]) -> None:
         if worker.namespace is None:
-            self._waiting[worker].append(apply)
+            waiting = self._waiting[worker]
+            waiting.append(apply)
+            if len(waiting) >= self._engine.settings.registrations_max:
+                self.settle(worker, DEFAULT_NAMESPACE)  # so many do not wait for it
         else:
             apply()
 
@@ -105,8 +117,12 @@ class Registrations:
         if function_id in self._engine.functions.builtins or function_id.startswith(
             ("engine::", "state::")
         ):
-            log.warning("worker %s may not take the function id %r", worker.label, function_id)
+            log.warning("worker %s may not take the function id %.200r", worker.label, function_id)
             self._reject(worker, namespace, function_id, "")
+            return
+        if function_id not in worker.functions and self._is_full(
+            worker, "functions", len(worker.functions)
+        ):
             return
         owner = self._engine.functions.register(
             WorkerFunction(
@@ -123,12 +139,21 @@ class Registrations:
         )
         if owner is not None:
             log.warning(
-                "worker %s may not register %r: worker %s has it",
+                "worker %s may not register %.200r: worker %s has it",
                 worker.label,
                 function_id,
                 owner.label,
             )
             self._reject(worker, namespace, function_id, owner.id)
+
+    def _is_full(self, worker: Worker, what: str, count: int) -> bool:
+        """Whether a worker has as many as it may. No answer says so: clients would not survive."""
+        bound = self._engine.settings.registrations_max
+        if count == bound:
+            log.warning(
+                "worker %s has %d %s, registrations_max; dropped", worker.label, count, what
+            )
+        return count >= bound
 
     @staticmethod
     def _reject(worker: Worker, namespace: str, function_id: str, owner_id: str) -> None:
@@ -149,7 +174,13 @@ class Registrations:
             log.warning("worker %s sent a trigger type without id or namespace", worker.label)
             return
         if type_id == "state" or type_id.startswith("engine::"):
-            log.warning("worker %s may not take the trigger type %r", worker.label, type_id)
+            log.warning("worker %s may not take the trigger type %.200r", worker.label, type_id)
+            return
+        triggers = self._engine.triggers
+        known = triggers.type_of(namespace, type_id)
+        if (known is None or known.provider is not worker) and self._is_full(
+            worker, "trigger types", triggers.count_provided_by(worker)
+        ):
             return
         self._engine.triggers.provide(
             Provided(
@@ -177,8 +208,18 @@ class Registrations:
         if frame.id is None:
             log.info("worker %s registered a trigger without id; dropped", worker.label)
             return
-        trigger = Trigger(
-            frame.id,
+        trigger = self._trigger_of(worker, frame, revision)
+        try:
+            _check_trigger(frame)
+            self._check_count(trigger)
+            self._engine.triggers.bind(trigger)
+        except StateError as error:
+            trigger.refuse(error.wire_code, error.message)
+
+    @staticmethod
+    def _trigger_of(worker: Worker, frame: Registration, revision: int) -> Trigger:
+        return Trigger(
+            frame.id or "",
             frame.trigger_type or "",
             frame.function_id or "",
             worker,
@@ -188,18 +229,30 @@ class Registrations:
             frame.namespace,
             frame.trigger_namespace,
         )
-        try:
-            _check_trigger(frame)
-            self._engine.triggers.bind(trigger)
-        except StateError as error:
-            trigger.refuse(error.wire_code, error.message)
+
+    def _check_count(self, trigger: Trigger) -> None:
+        triggers = self._engine.triggers
+        bound = self._engine.settings.registrations_max
+        known = triggers.get(trigger.id)
+        if known is not None and known.owner is trigger.owner:
+            return
+        if triggers.count_of(trigger.owner) >= bound:
+            raise LimitExceeded(
+                f"This connection has {bound} triggers, as many as registrations_max allows; "
+                f"unregister some, or bind whole scopes instead of keys",
+                limit="registrations_max",
+                actual=bound + 1,
+                bound=bound,
+            )
 
     def _unregister_trigger(self, worker: Worker, frame: Registration) -> None:
         trigger = self._engine.triggers.get(frame.id or "")
         if trigger is None:
             return
         if trigger.owner is not worker:
-            log.warning("worker %s may not unregister another's trigger %r", worker.label, frame.id)
+            log.warning(
+                "worker %s may not unregister another's trigger %.200r", worker.label, frame.id
+            )
             return
         self._engine.triggers.unbind(trigger)
 

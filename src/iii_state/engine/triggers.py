@@ -50,7 +50,7 @@ class Trigger(msgspec.Struct, eq=False):
 
     def refuse(self, code: str, message: str, stacktrace: str | None = None) -> None:
         """Tell the owner that it is not active, and why."""
-        log.warning("trigger %r of worker %s: %s: %s", self.id, self.owner.label, code, message)
+        log.warning("trigger %.200r of worker %s: %s: %s", self.id, self.owner.label, code, message)
         self.owner.peer.send(
             messages.trigger_registration_failed(
                 trigger_id=self.id,
@@ -135,6 +135,14 @@ class Triggers:
     def get(self, trigger_id: str) -> Trigger | None:
         """A trigger, parked ones included."""
         return self._triggers.get(trigger_id)
+
+    def count_of(self, owner: Worker) -> int:
+        """How many triggers a worker has, parked ones included."""
+        return len(self._owned.get(owner, ()))
+
+    def count_provided_by(self, provider: Worker) -> int:
+        """How many types a worker provides."""
+        return sum(trigger_type.provider is provider for trigger_type in self._types.values())
 
     def of_function(self, namespace: str, function_id: str) -> list[Trigger]:
         """The active triggers that call a function, in ascending order of id."""
