@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run sdks test e2e e2e-all example torture check fix docs bench bench-full
+.PHONY: help setup setup-dev run sdks test e2e e2e-all transcripts example torture check fix docs bench bench-full
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,10 @@ e2e: sdks ## run only the tests with real SDK programs
 e2e-all: setup-dev ## the same with every SDK version
 	$(SDKS) --all
 	$(BIN)/python -m pytest tests/e2e -m "not torture"
+
+transcripts: setup-dev ## record anew what SDKs and the server say to each other
+	$(SDKS) --all
+	cd tests && ../$(BIN)/python -m e2e.record_transcripts
 
 example: sdks ## run examples/weather: a Python and a Node worker on one server
 	$(BIN)/python examples/weather/run.py --python .cache/sdk/python/bin/python \

@@ -11,15 +11,11 @@ from uuid import uuid4
 
 import pytest
 
+from e2e.choices import parameters
 from e2e.proxies import CuttingProxy, RecordingProxy
 from e2e.sdks import NEWEST_NODE, NEWEST_PYTHON, SDKS, Sdk
 from e2e.servers import Server
 from e2e.workers import Starter, Worker
-
-_PARAMETERS = [
-    pytest.param(sdk, id=str(sdk), marks=[] if sdk.everyday else [pytest.mark.every_sdk])
-    for sdk in SDKS
-]
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert started.complaints() == []
 
 
-@pytest.fixture(scope="session", params=_PARAMETERS)
+@pytest.fixture(scope="session", params=parameters(SDKS))
 def sdk(request: pytest.FixtureRequest) -> Sdk:
     """Each SDK package in turn."""
     chosen = request.param
@@ -97,6 +93,7 @@ def own_server(tmp_path: Path) -> Iterator[Server]:
     """A server for this test alone, to be stopped and killed."""
     with Server(tmp_path / "data") as started:
         yield started
+    assert started.complaints() == []
 
 
 @pytest.fixture

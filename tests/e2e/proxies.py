@@ -113,6 +113,7 @@ class Conversation:
     """What was said on one WebSocket, in the order in which it came by."""
 
     path: str
+    worker: ServerConnection
     messages: list[tuple[str, str | bytes]] = field(default_factory=list)
     """`W` (worker to host) or `H` (host to worker), and the message."""
 
@@ -143,18 +144,18 @@ class RecordingProxy:
         self._server.shutdown()
         self._thread.join()
 
-    def conversation(self, path: str) -> Conversation:
-        """Wait until the server has taken a connection to a path; the first one."""
+    def conversation(self, path: str, number: int = 0) -> Conversation:
+        """Wait until the server has taken a connection to a path; by default the first one."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self._at(path), PATIENCE_S), path
-            return self._at(path)[0]
+            assert self._changed.wait_for(lambda: len(self._at(path)) > number, PATIENCE_S), path
+            return self._at(path)[number]
 
     def _at(self, path: str) -> list[Conversation]:
         return [each for each in self._conversations if each.path == path]
 
     def _handle(self, worker: ServerConnection) -> None:
         assert worker.request is not None
-        conversation = Conversation(worker.request.path)
+        conversation = Conversation(worker.request.path, worker)
         address = self._server_address + worker.request.path
         with connect(address, max_size=MESSAGE_BYTES_MAX, ping_interval=None) as host:
             with self._changed:

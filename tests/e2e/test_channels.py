@@ -7,11 +7,11 @@ import pytest
 from e2e.workers import Worker
 
 
-@pytest.mark.parametrize("writes", ["first", "second"])
+@pytest.mark.parametrize("writes", ["worker", "other"])
 def test_data_and_texts_pass_from_one_runtime_to_the_other(
     worker: Worker, other: Worker, scope: str, writes: str
 ) -> None:
-    writer, reader = (worker, other) if writes == "first" else (other, worker)
+    writer, reader = (worker, other) if writes == "worker" else (other, worker)
     writer.serve(f"{scope}::write", "write")
     reader.serve(f"{scope}::read", "read")
     ends = worker.ask("create_channel")["result"]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from e2e.choices import parameters
 from e2e.sdks import SDKS, Sdk
 from e2e.servers import Server
 from e2e.workers import CallError, Starter, Worker
 
-NAMESPACED = [sdk for sdk in SDKS if sdk.numbers >= (0, 23)]
+NAMESPACED = parameters(sdk for sdk in SDKS if sdk.numbers >= (0, 23))
 
 
-@pytest.fixture(params=NAMESPACED, ids=str)
+@pytest.fixture(params=NAMESPACED)
 def pair(
     request: pytest.FixtureRequest, server: Server, start_worker: Starter, scope: str
 ) -> tuple[Worker, Worker]:

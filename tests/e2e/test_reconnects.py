@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from e2e.choices import only_sdks
 from e2e.proxies import CuttingProxy
 from e2e.sdks import Sdk
 from e2e.servers import Server
@@ -97,12 +98,11 @@ def test_a_call_made_while_the_server_is_away_is_carried_out_when_it_is_back(
     assert worker.answer(waiting)["result"] == 1
 
 
+@only_sdks(lambda sdk: sdk.numbers >= (0, 22))
 def test_a_worker_that_returns_replaces_its_half_dead_connection(
     sdk: Sdk, cutting_proxy: CuttingProxy, other: Worker, start_worker: Starter, scope: str
 ) -> None:
     """The server still believes in the old connection; SDKs from 0.22 on say whom they replace."""
-    if sdk.numbers < (0, 22):
-        return
     worker = start_worker(sdk, cutting_proxy.address, worker_name=scope)
     worker.serve(f"{scope}::hang", "hang")
     worker.serve(f"{scope}::on")

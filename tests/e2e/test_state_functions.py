@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from e2e.choices import only_sdks
 from e2e.sdks import Sdk
 from e2e.workers import ABSENT, CallError, Worker
 
@@ -166,6 +167,29 @@ def test_a_value_of_900_kb_travels_both_ways(worker: Worker, scope: str) -> None
     )
 
     assert worker.call("state::get", {"scope": scope, "key": "k"}) == value
+
+
+@only_sdks(lambda sdk: sdk.runtime == "python" and sdk.numbers < (0, 24))
+def test_an_sdk_that_would_break_at_a_big_result_gets_an_error(worker: Worker, scope: str) -> None:
+    for key in ("a", "b"):
+        worker.call("state::set", {"scope": scope, "key": key, "value": "x" * 400_000})
+    many = {"type": "append", "value": "x" * 400_000}
+    worker.call(
+        "state::update", {"scope": scope, "key": "b", "ops": [many]}, action={"type": "void"}
+    )
+
+    with pytest.raises(CallError) as failed:
+        worker.call("state::list", {"scope": scope})
+
+    assert failed.value.code == "payload_too_large"
+    assert worker.call("state::get", {"scope": scope, "key": "a"}) == "x" * 400_000
+
+
+@only_sdks(lambda sdk: sdk.runtime == "node" or sdk.numbers >= (0, 24))
+def test_an_sdk_that_takes_big_results_gets_them(worker: Worker, scope: str) -> None:
+    worker.call("state::set", {"scope": scope, "key": "k", "value": "x" * 3_000_000})
+
+    assert worker.call("state::list", {"scope": scope}) == ["x" * 3_000_000]
 
 
 def test_calls_of_one_connection_are_carried_out_in_their_order(worker: Worker, scope: str) -> None:

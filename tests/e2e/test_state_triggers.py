@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from e2e.choices import only_sdks
 from e2e.sdks import Sdk
 from e2e.workers import Worker
 
@@ -78,11 +79,12 @@ def test_a_binding_with_a_key_hears_of_that_key_only(
 ) -> None:
     worker.bind(handler, {"scope": scope, "key": "mine"})
     put(worker, scope, "theirs", 1)
-    put(other, scope, "mine", 2)
+    operation = {"type": "set", "path": "name", "value": "Alice"}
+    other.call("state::update", {"scope": scope, "key": "mine", "ops": [operation]})
 
     [event] = worker.events_of(handler, 1)
 
-    assert (event["key"], event["new_value"]) == ("mine", 2)
+    assert known(event) == change("created", scope, "mine", None, {"name": "Alice"})
 
 
 def test_a_condition_of_another_worker_decides(
@@ -192,6 +194,18 @@ def test_a_handler_writes_state_itself(worker: Worker, scope: str) -> None:
     worker.call(f"{scope}::relay", {"request": request})
 
     assert worker.events_of(f"{scope}::on", 1)[0]["new_value"] == "from a handler"
+
+
+@only_sdks(lambda sdk: sdk.runtime == "python" and sdk.numbers >= (0, 25))
+def test_bindings_work_though_the_sdk_calls_them_deprecated(
+    worker: Worker, scope: str, handler: str
+) -> None:
+    worker.bind(handler, {"scope": scope})
+
+    put(worker, scope, "k", 1)
+
+    assert len(worker.events_of(handler, 1)) == 1
+    assert "DeprecationWarning: register_trigger is deprecated" in worker.log()
 
 
 def test_a_config_of_a_wrong_type_is_reported_and_binds_nothing(
