@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 import pytest
-from engine_bench import EngineBench, running_engine
+from engine_bench import EngineBench, RecordingPeer, running_engine
 
 from iii_state.engine.workers import Worker
 
@@ -24,29 +24,16 @@ MADE_UP = re.compile(
 Line = tuple[int, str, str]
 
 
-class TextPeer:
+class TextPeer(RecordingPeer):
     """A connection that keeps the texts that are sent through it."""
 
-    has_room = True
-
     def __init__(self) -> None:
+        super().__init__()
         self.texts: list[str] = []
-        self.is_gone = False
 
     def send(self, text: bytes) -> None:
+        super().send(text)
         self.texts.append(text.decode())
-
-    def close(self, code: int, reason: str) -> None:
-        self.is_gone = True
-
-    def abort(self) -> None:
-        self.is_gone = True
-
-    def pause_reading(self) -> None:
-        pass
-
-    def resume_reading(self) -> None:
-        pass
 
 
 class Replay:
@@ -124,7 +111,7 @@ async def test_an_sdk_that_knows_how_retires_the_connection_it_had(path: Path) -
 
         await replay.run()
 
-        assert replay.peers[0].is_gone == replay.says_whom_it_replaces
+        assert replay.peers[0].aborted == replay.says_whom_it_replaces
 
 
 def test_every_sdk_version_has_a_transcript() -> None:
