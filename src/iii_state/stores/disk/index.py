@@ -76,9 +76,13 @@ class ScopeIndex:
 
     def add(self, key: str, found: int | Resident) -> None:
         """Add a key that is not there yet."""
+        self.expect(1)
         self.table(key)[key] = found
         self.keys += 1
-        if self.keys > SHARD_ABOVE_KEYS and len(self.tables) == 1:
+
+    def expect(self, keys: int) -> None:
+        """Prepare for so many more keys."""
+        if self.keys + keys > SHARD_ABOVE_KEYS and len(self.tables) == 1:
             self._spread()
 
     def found(self) -> list[int | Resident]:

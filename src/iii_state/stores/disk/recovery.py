@@ -31,6 +31,7 @@ from iii_state.stores.disk.format import (
     RECORD_PREFIX_BYTES,
     SEGMENT_HEADER_BYTES,
     decode_segment_header,
+    record_bytes,
 )
 from iii_state.stores.disk.hints import (
     DELETED,
@@ -238,35 +239,44 @@ class Recovery:
             log.warning("The hint %s was not written (%s); starts are slower", path, error.strerror)
 
     def _take_group(self, segment: Segment, group: Group) -> int:
-        index = self.index
-        scope = index.scopes.get(group.scope) or ScopeIndex()
+        """Add keys that are not known yet; returns what the records of all of them take."""
+        scope = self.index.scopes.get(group.scope) or ScopeIndex()
         deleted = self._deleted.setdefault(group.scope, {})
-        base = segment.slot << 32
-        taken = size = live = tombstones = 0
+        scope.expect(len(group.keys))
+        tables = scope.tables
+        count, base = len(tables), segment.slot << 32
+        size = live = tombstones = 0
         for key, offset, length in zip(group.keys, group.offsets, group.lengths, strict=True):
-            record_bytes = RECORD_PREFIX_BYTES + (length if length > 0 else 0)
-            taken += record_bytes
-            newer = scope.get(key)
-            slot = slot_of(newer) if isinstance(newer, int) else deleted.get(key)
-            if slot is not None:
-                kills = self.segments.at(slot).kills
-                kills[segment.slot] = kills.get(segment.slot, 0) + record_bytes
-            elif length == DELETED:
-                deleted[key] = segment.slot
-                tombstones += record_bytes
+            table = tables[hash(key) % count]
+            if length == DELETED or key in deleted:
+                newer = table.get(key)
+                slot = slot_of(newer) if isinstance(newer, int) else deleted.get(key)
+                if slot is None:
+                    deleted[key] = segment.slot
+                    tombstones += 1
+                    continue
             else:
-                scope.add(key, base | offset)
-                live += 1
-                size += length
-        segment.tombstone_bytes += tombstones
+                place = base | offset
+                newer = table.setdefault(key, place)
+                if newer is place:
+                    live += 1
+                    size += length
+                    continue
+                assert isinstance(newer, int), "nothing is resident before the start"
+                slot = slot_of(newer)
+            kills = self.segments.at(slot).kills
+            kills[segment.slot] = kills.get(segment.slot, 0) + record_bytes(max(length, 0))
+        segment.tombstone_bytes += tombstones * RECORD_PREFIX_BYTES
         if live:
-            index.scopes[group.scope] = scope
+            self.index.scopes[group.scope] = scope
+            scope.keys += live
             scope.value_bytes += size
-            index.value_bytes += size
-            index.keys += live
+            self.index.keys += live
+            self.index.value_bytes += size
         if not deleted:
             del self._deleted[group.scope]
-        return taken
+        deletes = group.lengths.count(DELETED)
+        return sum(group.lengths) + deletes + len(group.lengths) * RECORD_PREFIX_BYTES
 
 
 def surviving_ranges(directory: Path, names: list[str]) -> list[tuple[int, int]]:

@@ -70,8 +70,7 @@ class Writer:
         try:
             return await asyncio.shield(written)
         except asyncio.CancelledError:
-            if written.done():
-                raise
+            pass
         # The block is on its way to the disk: it must be counted before the task may end.
         while not written.done():
             with suppress(asyncio.CancelledError):
