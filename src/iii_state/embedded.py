@@ -96,10 +96,6 @@ class _LocalCall(Call):
 
     done: asyncio.Future[bytes | None] = None  # type: ignore[assignment]  # always given
 
-    @property
-    def origin(self) -> Origin:
-        return _ORIGIN
-
     def answer(self, result: bytes | None) -> None:
         if not self.done.done():
             self.done.set_result(result)
@@ -253,7 +249,7 @@ class State:
             raise InvalidRequest(f"The value is no JSON, nothing changed: {error}") from error
         function = self._engine.functions.builtins[function_id]
         done: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        function.run(_LocalCall(function.text, data, function_id, done=done))
+        function.run(_LocalCall(function.text, data, function_id, None, _ORIGIN, done=done))
         return await done
 
     async def _call_for_json(self, function_id: str, request: Mapping[str, Json]) -> Json:

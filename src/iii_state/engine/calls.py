@@ -25,28 +25,21 @@ class Call(msgspec.Struct):
     """What is asked of a function. Answered, or failed, exactly once.
 
     `function_text` is the function's id as JSON text; `data` and `metadata` are JSON texts.
-    `invocation_id` is None for a void call.
+    `invocation_id` is None for a void call. `caller` is the worker that asks, None when the engine
+    itself does; `origin` names it in the record of a change.
     """
 
     function_text: bytes
     data: bytes
     invocation_id: str | None = None
     metadata: bytes | None = None
+    origin: Origin = ANONYMOUS
+    caller: Worker | None = None
 
     @property
     def function_id(self) -> str:
         """The id of the function that is called."""
         return msgspec.json.decode(self.function_text, type=str)
-
-    @property
-    def origin(self) -> Origin:
-        """Who asks, for the record of a change."""
-        return ANONYMOUS
-
-    @property
-    def caller(self) -> Worker | None:
-        """The worker that asks; None when the engine itself does."""
-        return None
 
     @property
     def room(self) -> int:
@@ -77,43 +70,34 @@ class Call(msgspec.Struct):
 class WorkerCall(Call):
     """A call made by a worker."""
 
-    worker: Worker = None  # type: ignore[assignment]  # always given
+    caller: Worker = None  # type: ignore[assignment]  # always given
     traceparent: str | None = None
     baggage: str | None = None
 
     @property
-    def origin(self) -> Origin:
-        """See `Call.origin`."""
-        return self.worker.origin
-
-    @property
-    def caller(self) -> Worker:
-        """See `Call.caller`."""
-        return self.worker
-
-    @property
     def room(self) -> int:
         """See `Call.room`."""
-        return self.worker.message_bytes_max - ENVELOPE_BYTES
+        return self.caller.message_bytes_max - ENVELOPE_BYTES
 
     def answer(self, result: bytes | None) -> None:
         """See `Call.answer`. A result too large for the caller's client becomes an error."""
         invocation_id = self.invocation_id
         if invocation_id is None:
             return
-        worker = self.worker
-        text = messages.invocation_result(invocation_id, self.function_text, result, self._trace())
-        if len(text) > worker.message_bytes_max:
+        caller = self.caller
+        trace = b"" if self.traceparent is self.baggage is None else self._trace()
+        text = messages.invocation_result(invocation_id, self.function_text, result, trace)
+        if len(text) > caller.message_bytes_max:
             self.fail(
                 Failure(
                     "payload_too_large",
                     f"The answer of {self.function_id} takes {len(text)} bytes, more than the "
-                    f"{worker.message_bytes_max} that this client can receive; ask for less at a "
+                    f"{caller.message_bytes_max} that this client can receive; ask for less at a "
                     f"time, or use a newer SDK",
                 )
             )
             return
-        worker.peer.send(text)
+        caller.peer.send(text)
 
     def fail(self, failure: Failure, details: dict[str, object] | None = None) -> None:
         """See `Call.fail`. What is too large for the caller's client is cut."""
@@ -125,10 +109,10 @@ class WorkerCall(Call):
         if details:
             error["details"] = details
         text = self._failure(self.invocation_id, error)
-        if len(text) > self.worker.message_bytes_max:
+        if len(text) > self.caller.message_bytes_max:
             cut = {name: str(error[name])[:REASON_CHARACTERS_MAX] for name in ("code", "message")}
             text = self._failure(self.invocation_id, cut)
-        self.worker.peer.send(text)
+        self.caller.peer.send(text)
 
     def _failure(self, invocation_id: str, error: Mapping[str, object]) -> bytes:
         return messages.invocation_failure(invocation_id, self.function_text, error, self._trace())
@@ -146,7 +130,7 @@ class WorkerCall(Call):
             members.pop("_caller_worker_id", None)
             data = msgspec.json.encode(members)
         inside = data[1:-1].strip()
-        member = b'"_caller_worker_id":' + encode_text(self.worker.id)
+        member = b'"_caller_worker_id":' + encode_text(self.caller.id)
         return b"{%b,%b}" % (inside, member) if inside else b"{%b}" % member
 
     def trace_for_worker(self) -> bytes:
@@ -163,8 +147,6 @@ class WorkerCall(Call):
         return messages.trace_members(parent, f"{self.baggage},{item}" if self.baggage else item)
 
     def _trace(self) -> bytes:
-        if self.traceparent is None and self.baggage is None:
-            return b""
         return messages.trace_members(self.traceparent, self.baggage)
 
 

@@ -21,6 +21,9 @@ from iii_state.errors import StateError, StorageError
 
 log = logging.getLogger("iii_state.commits")
 
+GATHERS_MAX = 16
+"""Gathering ends after so many times `gather_us`, however many still come."""
+
 Encode = Callable[[Outcome], bytes | None]
 
 
@@ -68,13 +71,12 @@ class Commits:
             self.newest_revision = outcome.change.revision
         if outcome.reading is not None:
             self._read(call, encode, outcome)
-            return
-        if outcome.settled:
+        elif not outcome.settled:
+            self._wait(call, encode, outcome)
+        else:
             call.answer(encode(outcome))
             if outcome.change is not None:
                 self._wakeup.set()
-            return
-        self._wait(call, encode, outcome)
 
     async def settled(self) -> None:
         """Wait until all that was submitted so far has been answered."""
@@ -97,10 +99,7 @@ class Commits:
             self._wakeup.clear()
             waiting, self._waiting = self._waiting, []
             changes = await self._store.commit()
-            for call, encode, outcome, weight in waiting:
-                if call.caller is not None:
-                    call.caller.in_flight.remove(weight)
-                self._reply(call, encode, outcome)
+            self._release(waiting)
             if not self._waiting:
                 self._idle.set()
             if changes:
@@ -112,32 +111,49 @@ class Commits:
         if changes:
             self._committed(changes)
 
+    def _release(self, settled: list[tuple[Call, Encode, Outcome, int]]) -> None:
+        for call, encode, outcome, weight in settled:
+            if call.caller is not None:
+                call.caller.in_flight.remove(weight)
+            if outcome.failure is None:
+                call.answer(encode(outcome))
+            else:
+                self._fail(call, outcome.failure)
+
     async def _gather(self, answered: int) -> None:
         """Let those just answered come back, so that they share the next sync.
 
-        Turns the event loop rather than setting a timer: a timer is late by more than a sync takes.
+        They are waited for as long as one comes every `gather_us`, beside those that are here
+        already. Turns the event loop rather than setting a timer: a timer is late by more than a
+        sync takes.
         """
-        until = time.monotonic() + self._gather_s
-        await asyncio.sleep(0)
-        while len(self._waiting) < answered and time.monotonic() < until:
+        here = len(self._waiting)
+        expected = here + answered
+        clock = time.monotonic
+        last = clock()
+        until = last + GATHERS_MAX * self._gather_s
+        while here < expected:
             await asyncio.sleep(0)
+            now = clock()
+            if len(self._waiting) > here:
+                here, last = len(self._waiting), now
+            elif now - last > self._gather_s:
+                return
+            if now > until:
+                return
 
     def _wait(self, call: Call, encode: Encode, outcome: Outcome) -> None:
         if not self._waiting:
             self._idle.clear()
+            self._wakeup.set()
         weight = len(call.data)
         if outcome.change is not None and outcome.change.before is not None:
             weight += len(outcome.change.before)
         self._waiting.append((call, encode, outcome, weight))
         if call.caller is not None:
             call.caller.in_flight.add(weight)
-        self._wakeup.set()
 
-    def _reply(self, call: Call, encode: Encode, outcome: Outcome) -> None:
-        failure = outcome.failure
-        if failure is None:
-            call.answer(encode(outcome))
-            return
+    def _fail(self, call: Call, failure: StateError) -> None:
         self._note(failure)
         if call.invocation_id is None:
             log.warning("void call of %s failed: %s", call.function_id, failure.message)
@@ -172,10 +188,12 @@ class Commits:
             log.error("reading a list failed: %s", error)
             call.fail(Failure("STORAGE_ERROR", f"The list cannot be read: {error}"))
             return
-        if outcome.settled:
-            self._reply(call, encode, outcome)
-        else:
+        if not outcome.settled:
             self._wait(call, encode, outcome)
+        elif outcome.failure is None:
+            call.answer(encode(outcome))
+        else:
+            self._fail(call, outcome.failure)
 
 
 def _tell_failure(task: asyncio.Task[None]) -> None:

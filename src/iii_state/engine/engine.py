@@ -37,6 +37,7 @@ from iii_state.engine.workers import Peer, Worker
 from iii_state.settings import Settings
 from iii_state.wire import messages
 from iii_state.wire.frames import (
+    ABSENT,
     UNDECODABLE,
     Frame,
     Registration,
@@ -215,7 +216,7 @@ class Engine:
         if function is None:
             reply(None, self.functions.missing(namespace, function_id))
             return
-        function.run(EngineCall(function.text, data, self.new_id(), metadata, reply))
+        function.run(EngineCall(function.text, data, self.new_id(), metadata, reply=reply))
 
     def _register(self, worker: Worker, message_type: str, text: str) -> None:
         encoded = text.encode()
@@ -246,7 +247,8 @@ class Engine:
             function.text if function is not None else encode_text(function_id),
             bytes(frame.data) or b"null",
             frame.invocation_id,
-            bytes(frame.metadata) or None,
+            None if frame.metadata is ABSENT else bytes(frame.metadata),
+            worker.origin,
             worker,
             frame.traceparent,
             frame.baggage,

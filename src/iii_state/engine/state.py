@@ -1,7 +1,7 @@
 """The state functions: a request becomes a command, its outcome a result.
 
-A row in `state_functions` is all there is to a function: its request, the command it makes, the
-JSON text of the outcome. To add one, write the three and its schemas in `state_schemas.py`.
+To add a function: its request, a method that submits the command it means together with what makes
+the outcome's JSON text, a row in `functions`, its schemas in `state_schemas.py`.
 
 Source: docs/functions.md.
 """
@@ -16,7 +16,6 @@ from msgspec import Raw
 
 from iii_state import __version__
 from iii_state.core.commands import (
-    Command,
     Delete,
     Get,
     ListKeys,
@@ -31,7 +30,7 @@ from iii_state.core.store import Store
 from iii_state.core.values import check_value, compact_size
 from iii_state.engine import state_schemas as schemas
 from iii_state.engine.calls import Call
-from iii_state.engine.commits import Commits, Encode
+from iii_state.engine.commits import Commits
 from iii_state.engine.functions import Builtin
 from iii_state.errors import InvalidRequest, LimitExceeded
 from iii_state.settings import Settings
@@ -83,84 +82,76 @@ class StateFunctions:
 
     def __init__(self, store: Store, commits: Commits, settings: Settings) -> None:
         self._store = store
-        self._commits = commits
+        self._submit = commits.submit
         self._settings = settings
+        # A request that is no longer than this breaks no bound: a value needs two bytes a level.
+        self._harmless_bytes = min(
+            settings.name_bytes_max,
+            settings.value_bytes_max,
+            2 * settings.nesting_max,
+            0 if settings.max_value_bytes is not None else settings.value_bytes_max,
+        )
 
     def functions(self) -> list[Builtin[Any]]:
         """The rows."""
-        row = self._function
         return [
-            row("set", SetRequest, self._set, _old_and_new),
-            row("get", KeyRequest, self._get, _value),
-            row("delete", KeyRequest, self._delete, _old),
-            row("update", UpdateRequest, self._update, _old_and_new_and_errors),
-            row("list", ScopeRequest, self._list, _array),
-            row("list_groups", EmptyRequest, self._list_groups, _groups),
-            row("list_keys", ScopeRequest, self._list_keys, _keys),
-            self._info_function(),
+            _row("set", SetRequest, self._set),
+            _row("get", KeyRequest, self._get),
+            _row("delete", KeyRequest, self._delete),
+            _row("update", UpdateRequest, self._update),
+            _row("list", ScopeRequest, self._list),
+            _row("list_groups", EmptyRequest, self._list_groups),
+            _row("list_keys", ScopeRequest, self._list_keys),
+            _row("info", EmptyRequest, self._info),
         ]
 
-    def _function(
-        self,
-        name: str,
-        request: type[Request],
-        command_of: Callable[[Call, Request], Command],
-        encode: Encode,
-    ) -> Builtin[Request]:
-        submit = self._commits.submit
-
-        def handler(call: Call, request: Request) -> None:
-            submit(call, command_of(call, request), encode)
-
-        return _builtin(name, request, handler)
-
-    def _info_function(self) -> Builtin[EmptyRequest]:
-        def handler(call: Call, request: EmptyRequest) -> None:
-            info = msgspec.to_builtins(self._store.info())
-            call.answer(msgspec.json.encode({"version": __version__, **info}))
-
-        return _builtin("info", EmptyRequest, handler)
-
-    def _set(self, call: Call, request: SetRequest) -> Set:
-        self._check_names(call, request.scope, request.key)
+    def _set(self, call: Call, request: SetRequest) -> None:
         value = bytes(request.value)
         if request.data is not ABSENT:
             value = _only_one(value, bytes(request.data))
         if not value:
             raise InvalidRequest("Object missing required field `value`")
-        self._check_value(value)
-        return Set(request.scope, request.key, value, call.origin)
+        if len(call.data) > self._harmless_bytes:
+            self._check_names(request.scope, request.key)
+            self._check_value(value)
+        self._submit(call, Set(request.scope, request.key, value, call.origin), _old_and_new)
 
-    def _get(self, call: Call, request: KeyRequest) -> Get:
-        return Get(request.scope, request.key)
+    def _get(self, call: Call, request: KeyRequest) -> None:
+        self._submit(call, Get(request.scope, request.key), _value)
 
-    def _delete(self, call: Call, request: KeyRequest) -> Delete:
-        self._check_names(call, request.scope, request.key)
-        return Delete(request.scope, request.key, call.origin)
+    def _delete(self, call: Call, request: KeyRequest) -> None:
+        self._check_names(request.scope, request.key)
+        self._submit(call, Delete(request.scope, request.key, call.origin), _old)
 
-    def _update(self, call: Call, request: UpdateRequest) -> Update:
-        self._check_names(call, request.scope, request.key)
+    def _update(self, call: Call, request: UpdateRequest) -> None:
+        self._check_names(request.scope, request.key)
         text = bytes(request.ops)
         # The values of operations stand two levels deep in the list.
         check_value(text, self._settings.nesting_max + 2)
-        operations = decode_operations(text, self._settings.ops_max)
-        return Update(
-            request.scope, request.key, operations, call.origin, self._settings.value_bytes_max
+        command = Update(
+            request.scope,
+            request.key,
+            decode_operations(text, self._settings.ops_max),
+            call.origin,
+            self._settings.value_bytes_max,
         )
+        self._submit(call, command, _old_and_new_and_errors)
 
-    def _list(self, call: Call, request: ScopeRequest) -> ListValues:
-        return ListValues(request.scope, call.room)
+    def _list(self, call: Call, request: ScopeRequest) -> None:
+        self._submit(call, ListValues(request.scope, call.room), _array)
 
-    def _list_keys(self, call: Call, request: ScopeRequest) -> ListKeys:
-        return ListKeys(request.scope, call.room)
+    def _list_keys(self, call: Call, request: ScopeRequest) -> None:
+        self._submit(call, ListKeys(request.scope, call.room), _keys)
 
-    def _list_groups(self, call: Call, request: EmptyRequest) -> ListScopes:
-        return ListScopes()
+    def _list_groups(self, call: Call, request: EmptyRequest) -> None:
+        self._submit(call, ListScopes(), _groups)
 
-    def _check_names(self, call: Call, scope: str, key: str) -> None:
+    def _info(self, call: Call, request: EmptyRequest) -> None:
+        info = msgspec.to_builtins(self._store.info())
+        call.answer(msgspec.json.encode({"version": __version__, **info}))
+
+    def _check_names(self, scope: str, key: str) -> None:
         bound = self._settings.name_bytes_max
-        if len(call.data) <= bound:
-            return
         for what, name in (("scope", scope), ("key", key)):
             size = len(name.encode())
             if size > bound:
@@ -183,7 +174,7 @@ class StateFunctions:
                 raise _value_too_large("max_value_bytes", size, settings.max_value_bytes)
 
 
-def _builtin(
+def _row(
     name: str, request: type[Request], handler: Callable[[Call, Request], None]
 ) -> Builtin[Request]:
     schema = schemas.FUNCTIONS[name]
