@@ -112,7 +112,7 @@ async def test_a_value_may_nest_as_deep_as_the_bound_and_no_deeper() -> None:
     async with serving(nesting_max=8) as bench:
         client = await bench.worker()
         place = {"scope": "s", "key": "k"}
-        deep = [[[[[[[[]]]]]]]]
+        deep: Any = [[[[[[[[]]]]]]]]
         await client.result("state::set", {**place, "value": deep})
         error = await client.error("state::set", {**place, "value": [deep]})
 
@@ -242,7 +242,8 @@ async def test_a_worker_that_calls_itself_past_every_bound_still_gets_its_result
         client = await bench.worker()
         client.send("registerfunction", id="mine")
         client.write(*[frame(TEXT, call("mine", n, f"mine-{n}")) for n in range(2000)])
-        refused, done, writes = 0, set(), count()
+        refused, writes = 0, count()
+        done: set[str] = set()
         while refused + len(done) < 2000:
             message = await client.next_message()
             if message["type"] == "invokefunction":
@@ -485,7 +486,8 @@ async def test_a_registration_that_is_too_large_is_refused() -> None:
 async def test_what_an_announcement_tells_is_cut(member: str) -> None:
     async with serving() as bench:
         client = await bench.worker(announce=False)
-        client.announce(**{"pid": 1, member: "x" * MIB})
+        told_of_itself: dict[str, Any] = {"pid": 1, member: "x" * MIB}
+        client.announce(**told_of_itself)
         listed = (await client.result("engine::workers::list", {}))["workers"]
         [told] = [row for row in listed if row["id"] == client.greeting["worker_id"]]
         assert told[member] == "x" * 280
