@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
 
 from iii_state.core.changes import ANONYMOUS, Change, Origin
 from iii_state.errors import StorageError
@@ -17,7 +21,7 @@ from iii_state.stores.disk.format import (
     decode_block_header,
     decode_record,
 )
-from iii_state.stores.disk.segment import Segment, Segments, damaged
+from iii_state.stores.disk.segment import Segment, Segments, damaged, read_entry
 
 CHANGE_OVERHEAD_BYTES = 320
 """What a kept change costs beyond its values, roughly."""
@@ -25,8 +29,13 @@ CHANGE_OVERHEAD_BYTES = 320
 SLACK_BATCHES = 256
 """Empty places at the front of the recent batches that are not worth moving the others for."""
 
-BLOCKS_KEPT = 8
-"""Blocks read last that are kept, for the values before a change are often in few blocks."""
+BLOCKS_KEPT = 2
+"""Blocks read last that are kept: the feed is read in slices that end inside a block."""
+
+PLACES_KEPT = 4096
+"""Blocks of which it is kept where their records are: values before a change are anywhere."""
+
+NO_VALUE = 0xFFFFFFFF
 
 
 class RecentChanges:
@@ -75,12 +84,55 @@ def _revision(change: Change) -> int:
     return change.revision
 
 
+class BlockRecords(msgspec.Struct, frozen=True, gc=False):
+    """Where the records of one block are in their file, in some four bytes a record.
+
+    `starts` are relative to `origin`; a delete has none, which is said with `NO_VALUE`. `revisions`
+    is None while they follow each other. `end` is where the next block begins.
+    """
+
+    end: int
+    last_revision: int
+    first_revision: int
+    origin: int
+    starts: array[int]
+    revisions: array[int] | None
+
+    @classmethod
+    def of(cls, block: Block | None, end: int) -> BlockRecords:
+        """The records of a block; a seal has none."""
+        if block is None:
+            return cls(end, 0, 0, 0, array("I"), None)
+        columns, header = block.columns, block.header
+        starts = array("I", columns.offsets()[:-1])
+        for at, kind in enumerate(block.kinds()):
+            if kind == DELETE:
+                starts[at] = NO_VALUE
+        revisions = array("Q", columns.revisions) if columns.revisions is not None else None
+        return cls(
+            end, header.last_revision, header.first_revision, block.body_offset, starts, revisions
+        )
+
+    def find(self, revision: int) -> int | None:
+        """The file offset of the record with a revision; -1 for a delete, None if not here."""
+        if self.revisions is None:
+            at = revision - self.first_revision
+        else:
+            at = bisect_left(self.revisions, revision)
+            if at < len(self.revisions) and self.revisions[at] != revision:
+                return None
+        if not 0 <= at < len(self.starts):
+            return None
+        return self.origin + self.starts[at] if self.starts[at] != NO_VALUE else -1
+
+
 class History:
     """Changes read back from the segments."""
 
     def __init__(self, segments: Segments) -> None:
         self._segments = segments
         self._blocks: OrderedDict[tuple[int, int], Block] = OrderedDict()
+        self._places: OrderedDict[tuple[int, int], BlockRecords] = OrderedDict()
 
     def since(self, after: int) -> Iterator[Change]:
         """Changes above a revision, ascending, as far as the segments go.
@@ -111,19 +163,28 @@ class History:
     def _value_in(self, segment: Segment, revision: int) -> bytes | None:
         offset = segment.signposts.before(revision)
         while offset < segment.end:
-            block, offset = self._read(segment, offset)
-            if block is None or block.header.last_revision < revision:
-                continue
-            revisions = block.columns.revision_list(block.header.first_revision)
-            at = bisect_left(revisions, revision)
-            if at < len(revisions) and revisions[at] == revision:
-                if block.kinds()[at] == DELETE:
+            records = self._records(segment, offset)
+            offset = records.end
+            if records.last_revision >= revision:
+                at = records.find(revision)
+                if at is None:
+                    break
+                if at < 0:
                     return None
-                entry = decode_record(block.body, block.columns.offsets()[at])
-                assert entry is not None, "the block's checksum held"
-                return entry.value
-            break
+                return read_entry(self._segments.files, segment, at).value
         raise StorageError(f"the value written at revision {revision} is no longer kept")
+
+    def _records(self, segment: Segment, offset: int) -> BlockRecords:
+        """Where the records of the block at an offset are."""
+        place = segment.slot, offset
+        records = self._places.get(place)
+        if records is None:
+            block, end = self._read(segment, offset)
+            records = BlockRecords.of(block, end)
+            self._places[place] = records
+            if len(self._places) > PLACES_KEPT:
+                self._places.popitem(last=False)
+        return records
 
     def _read(self, segment: Segment, offset: int) -> tuple[Block | None, int]:
         """The block at an offset (None for a seal), and where the next one begins."""
@@ -181,8 +242,10 @@ class History:
 
     def forget(self, segment: Segment) -> None:
         """Let go of what was read from a segment."""
-        for key in [key for key in self._blocks if key[0] == segment.slot]:
-            del self._blocks[key]
+        kept: tuple[OrderedDict[tuple[int, int], Any], ...] = (self._blocks, self._places)
+        for each in kept:
+            for place in [place for place in each if place[0] == segment.slot]:
+                del each[place]
 
 
 def _origins(columns: Columns) -> list[Origin]:
