@@ -12,6 +12,7 @@ from iii_state.core.commands import Get, ListScopes, ListValues, Set
 from iii_state.core.store import Durability
 from iii_state.errors import DiskFull, OutcomeUnknown, StateError, StoreReadOnly
 from iii_state.stores.disk import DiskStore
+from iii_state.stores.disk.recovery import RELAXED_GAP
 from iii_state.testing.faulty_files import FaultyFiles
 
 
@@ -215,3 +216,21 @@ async def test_however_little_room_there_is_nothing_acknowledged_is_lost(part: i
         assert state_of(store) == model_of(acknowledged)
         assert store.revision == len(acknowledged)
         await store.close()
+
+
+async def test_a_full_disk_gives_no_skipped_revision_away() -> None:
+    """The first write after a crash in a weaker mode finds no room; its successor still skips."""
+    store, files = await opened("none")
+    survivor = files.copy()
+    store = await open_store(survivor)
+    fill(survivor)
+    refused = store.execute(Set("a", "key 1", b"0" * 4000))
+    await store.commit()
+    assert isinstance(refused.failure, DiskFull)
+
+    survivor.room_bytes = None
+    outcome = store.execute(Set("a", "key 1", b"1"))
+
+    assert outcome.change is not None
+    assert outcome.change.revision == RELAXED_GAP + 2
+    await store.close()

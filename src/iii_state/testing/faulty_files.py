@@ -190,6 +190,11 @@ class FaultyFiles(Files):
         others = sum(len(other.live) for other in self._names.values() if other is not inode)
         return max(0, min(size, self.room_bytes - others - offset))
 
+    def write_synced(self, fd: int, data: bytes, offset: int) -> None:
+        """See `Files`. The power may be cut, and the sync may fail, in between."""
+        self.write(fd, data, offset)
+        self.sync(fd)
+
     def sync(self, fd: int) -> None:
         """See `Files`. After a failed sync the file never becomes durable any more."""
         self._change()

@@ -15,6 +15,9 @@ from pathlib import Path
 
 _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None) if sys.platform == "darwin" else None
 
+_SYNCED = getattr(os, "RWF_DSYNC", 0)
+"""Linux writes and syncs in one call."""
+
 
 class Files:
     """The file system as the store needs it. Safe to use from several threads.
@@ -67,6 +70,15 @@ class Files:
             if not more:
                 raise OSError(errno.EIO, "the device took no more bytes")
             written += more
+
+    def write_synced(self, fd: int, data: bytes, offset: int) -> None:
+        """Write all of `data` at `offset`, and return once it is on the device."""
+        written = 0
+        if _SYNCED:
+            written = os.pwritev(fd, [data], offset, _SYNCED)
+        if written < len(data):
+            self.write(fd, data[written:], offset + written)
+            self.sync(fd)
 
     def sync(self, fd: int) -> None:
         """Return once the file's contents and length are on the device."""

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
 
-from iii_state.errors import DiskFull, OutcomeUnknown, StateError
+import msgspec
+
+from iii_state.errors import DiskFull, OutcomeUnknown, StateError, StoreReadOnly
 from iii_state.stores.disk.directory import (
     RELAXED,
     TEMPORARY_SUFFIX,
@@ -35,6 +37,13 @@ from iii_state.stores.disk.segment import Segment, Segments
 log = logging.getLogger("iii_state.stores.disk")
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class PlacedBlock(msgspec.Struct, frozen=True, gc=False):
+    """A block that knows its place: the end of the active segment."""
+
+    header: BlockHeader
+    data: bytes
 
 
 class Log:
@@ -115,14 +124,32 @@ class Log:
     def append(self, payload: Payload, *, is_relaxed: bool = False) -> tuple[Segment, int]:
         """Write one block; unless relaxed, return when it is on the device.
 
-        Returns the segment, and the offset at which the block's records begin.
+        Returns the segment, and the offset at which the block's records begin. Made of the four
+        steps below: only `make_ready` and `put` wait for the device.
 
         Raises:
             DiskFull: no room. Nothing was written.
             OutcomeUnknown: the device failed. From now on every write fails.
         """
+        self.make_ready(payload, is_relaxed=is_relaxed)
+        block = self.place(payload)
+        self.put(block, is_relaxed=is_relaxed)
+        return self.take(block, is_relaxed=is_relaxed)
+
+    def is_ready(self, payload: Payload) -> bool:
+        """Whether a block can be placed as things are."""
+        is_open = self._is_written and not self.active.is_sealed and self.failure is None
+        return is_open and not self.will_roll(payload.block_bytes)
+
+    def make_ready(self, payload: Payload, *, is_relaxed: bool = False) -> None:
+        """Enter the segment that a block belongs into.
+
+        Raises:
+            DiskFull, OutcomeUnknown: as `append`.
+            StoreReadOnly: the device failed before. Nothing was written.
+        """
         if self.failure is not None:
-            raise self.failure
+            raise read_only(self.failure)
         try:
             if not self._is_written:
                 self._begin(is_relaxed)
@@ -130,18 +157,41 @@ class Log:
                 self._seal()
             if self.active.is_sealed:
                 self._enter_next()
-            header = self._header(RECORDS, payload)
-            data = b"".join((header.encode(), payload.meta, payload.body))
-            self._block_bytes += (len(data) - self._block_bytes) // 16
-            self._write(data)
-            if not is_relaxed:
-                self._files.sync(self.active.fd)
-                self._require_linked()
-                self.durable_sequence = header.sequence
         except OSError as error:
             raise self._failed(error) from error
+
+    def place(self, payload: Payload) -> PlacedBlock:
+        """Make the bytes of the next block."""
+        header = self._header(RECORDS, payload)
+        data = b"".join((header.encode(), payload.meta, payload.body))
+        self._block_bytes += (len(data) - self._block_bytes) // 16
+        return PlacedBlock(header, data)
+
+    def put(self, block: PlacedBlock, *, is_relaxed: bool = False) -> None:
+        """Write a placed block: one call to the system, so that a thread needs the GIL but once.
+
+        Raises:
+            DiskFull, OutcomeUnknown: as `append`.
+        """
+        try:
+            self._write(block.data, is_relaxed=is_relaxed)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def take(self, block: PlacedBlock, *, is_relaxed: bool = False) -> tuple[Segment, int]:
+        """Count a block that was put; what `append` returns.
+
+        Raises:
+            OutcomeUnknown: the file was removed meanwhile.
+        """
+        segment, header = self.active, block.header
+        if not is_relaxed:
+            try:
+                self._require_linked()
+            except OSError as error:
+                raise self._failed(error) from error
+            self.durable_sequence = header.sequence
         self.sequence = header.sequence
-        segment = self.active
         segment.note_block(header, segment.end)
         return segment, segment.end - header.body_bytes
 
@@ -188,19 +238,20 @@ class Log:
             crc32(payload.body),
         )
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, *, is_relaxed: bool) -> None:
         segment = self.active
         runway = self._runway
         assert runway is not None
+        write = self._files.write if is_relaxed else self._files.write_synced
         end = segment.end + len(data)
         if end <= runway.end:
-            self._files.write(segment.fd, data, segment.end)
+            write(segment.fd, data, segment.end)
             return
         runway.is_wanted = True
         with runway.lock:
             runway.is_wanted = False
             try:
-                self._files.write(segment.fd, data, segment.end)
+                write(segment.fd, data, segment.end)
             except OSError as error:
                 if error.errno in NO_ROOM:
                     # A part of the block that stayed could be taken for damage later.
@@ -239,7 +290,7 @@ class Log:
         self._prepare_next()
         former = self.active
         seal = self._header(SEAL, Payload(b"", b"", 0, 0, 0, self._clock_ms()))
-        self._write(seal.encode())
+        self._write(seal.encode(), is_relaxed=True)
         self._files.sync(former.fd)
         self.sequence = self.durable_sequence = seal.sequence
         former.note_block(seal, former.end)
@@ -364,4 +415,12 @@ def disk_full(directory: Path) -> DiskFull:
         f"no room on the disk that holds {directory}: the write was not taken; free some space, "
         f"writes are taken again by themselves",
         directory=str(directory),
+    )
+
+
+def read_only(failure: StateError) -> StoreReadOnly:
+    """The error for a write after the device failed."""
+    return StoreReadOnly(
+        f"Writes are refused since an earlier one failed: {failure.message}. Restart once the "
+        f"disk is well; nothing changed",
     )

@@ -43,6 +43,9 @@ RUN_SHARE = 32
 
 RUN_BYTES_MAX = 1 << 30
 
+MOVE_PAUSE_S = 0.002
+"""Between two chunks of keys that are moved to a merged segment; a chunk takes less than that."""
+
 DAMAGED = 2
 """How the process of a job ends when a segment cannot be read."""
 
@@ -213,7 +216,8 @@ class Maintenance:
         for chunk in hint.chunks():
             for group in chunk:
                 self._move_group(group, from_slots, slot)
-            await asyncio.sleep(0)
+            # Not back to back: a commit in its thread waits for the GIL meanwhile.
+            await asyncio.sleep(MOVE_PAUSE_S)
 
     def _move_group(self, group: Group, from_slots: set[int], slot: int) -> None:
         move, scope = self._index.move, group.scope
@@ -232,6 +236,8 @@ class Maintenance:
             self._replaced.remove(segment)
             self._forget(segment)
             self._segments.forget(segment)
+            # In a thread: with its last descriptor a removed file gives its space back.
+            self._executor.submit(self._files.close, segment.fd)
 
     # -- threads and processes ------------------------------------------------------------------
 

@@ -109,14 +109,14 @@ class Segments:
         return self._by_slot[slot]
 
     def forget(self, segment: Segment) -> None:
-        """Give up a slot, and close its file."""
+        """Give up a slot. Its file is left open."""
         del self._by_slot[segment.slot]
-        self.files.close(segment.fd)
 
     def close(self) -> None:
         """Close every file."""
         for segment in list(self._by_slot.values()):
             self.forget(segment)
+            self.files.close(segment.fd)
 
     def entry(self, place: int) -> Entry:
         """Read the entry at a place.

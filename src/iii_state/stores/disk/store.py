@@ -38,7 +38,7 @@ from iii_state.stores.disk.files import Files
 from iii_state.stores.disk.format import RECORD_PREFIX_BYTES
 from iii_state.stores.disk.index import Resident, place_at
 from iii_state.stores.disk.lists import Lists
-from iii_state.stores.disk.log import Log, disk_full
+from iii_state.stores.disk.log import Log, disk_full, read_only
 from iii_state.stores.disk.maintenance import Maintenance
 from iii_state.stores.disk.overlay import BATCH_BYTES_MAX, BATCH_CHANGES_MAX, Batch, Overlay
 from iii_state.stores.disk.recovery import Recovery
@@ -339,7 +339,8 @@ class DiskStore:
         What was executed on top of a batch that failed saw values that will never be. Reads are
         run again over what is durable.
         """
-        later = failure if isinstance(failure, DiskFull) else read_only(failure)
+        is_known = isinstance(failure, DiskFull | StoreReadOnly)
+        later = failure if is_known else read_only(failure)
         batches, self._flying = [*self._flying, *self._staged], []
         self._staged = [Batch()]
         self._overlay.scopes.clear()
@@ -437,14 +438,6 @@ class DiskStore:
         finally:
             self._segments.close()
             self._segments.files.close(self._lock)
-
-
-def read_only(failure: StateError) -> StoreReadOnly:
-    """The error for a write after the device failed."""
-    return StoreReadOnly(
-        f"Writes are refused since an earlier one failed: {failure.message}. Restart once the "
-        f"disk is well; nothing changed",
-    )
 
 
 def _require_text(scope: str, key: str) -> None:

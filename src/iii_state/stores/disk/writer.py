@@ -7,14 +7,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
+from typing import TypeVar
 
 from iii_state.core.changes import Change
 from iii_state.core.store import Durability
 from iii_state.errors import StateError
 from iii_state.stores.disk.format import Payload, encode_changes
-from iii_state.stores.disk.log import Log
+from iii_state.stores.disk.log import Log, PlacedBlock
 from iii_state.stores.disk.recovery import RELAXED_GAP
 from iii_state.stores.disk.segment import Segment
+
+T = TypeVar("T")
 
 INLINE_CHANGES_MAX = 128
 INLINE_SYNC_S_MAX = 0.000_5
@@ -45,17 +48,21 @@ class Writer:
         payload, lengths = encode_changes(changes)
         if self._is_relaxed:
             segment, offset = await self._write_relaxed(payload)
-        elif len(changes) <= INLINE_CHANGES_MAX and self._sync_s <= INLINE_SYNC_S_MAX:
-            segment, offset = self._timed(payload)
+        elif not self._log.is_ready(payload):
+            segment, offset = await self._in_thread(lambda: self._log.append(payload))
         else:
-            segment, offset = await self._in_thread(lambda: self._timed(payload))
+            block = self._log.place(payload)
+            if len(changes) <= INLINE_CHANGES_MAX and self._sync_s <= INLINE_SYNC_S_MAX:
+                self._put(block)
+            else:
+                await self._in_thread(lambda: self._put(block))
+            segment, offset = self._log.take(block)
         return segment, offset, lengths
 
-    def _timed(self, payload: Payload) -> tuple[Segment, int]:
+    def _put(self, block: PlacedBlock) -> None:
         started = time.perf_counter()
-        written = self._log.append(payload)
+        self._log.put(block)
         self._sync_s += (time.perf_counter() - started - self._sync_s) / 8
-        return written
 
     async def _write_relaxed(self, payload: Payload) -> tuple[Segment, int]:
         if payload.last_revision - self._synced_revision > RELAXED_GAP // 2:
@@ -65,7 +72,7 @@ class Writer:
             return await self._in_thread(lambda: self._log.append(payload, is_relaxed=True))
         return self._log.append(payload, is_relaxed=True)
 
-    async def _in_thread(self, write: Callable[[], tuple[Segment, int]]) -> tuple[Segment, int]:
+    async def _in_thread(self, write: Callable[[], T]) -> T:
         written = asyncio.wrap_future(self._executor.submit(write))
         try:
             return await asyncio.shield(written)
