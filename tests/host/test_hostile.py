@@ -276,6 +276,13 @@ async def test_the_log_holds_no_megabytes() -> None:
             members = dict.fromkeys(names, long)
             attacker.send(type_, **members)
             attacker.send(type_, **{**members, "id": "state::" + long})
+        attacker.send(
+            "registertrigger",
+            id=long,
+            trigger_type="state",
+            function_id=long,
+            config={long: 1, **{f"{n} {long[:99]}": 1 for n in range(1000)}},
+        )
         attacker.send(long)
         attacker.send("invokefunction", function_id=long, data=1)
         await attacker.settled()
