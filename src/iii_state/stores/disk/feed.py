@@ -32,8 +32,8 @@ SLACK_BATCHES = 256
 BLOCKS_KEPT = 2
 """Blocks read last that are kept: the feed is read in slices that end inside a block."""
 
-PLACES_KEPT = 4096
-"""Blocks of which it is kept where their records are: values before a change are anywhere."""
+PLACES_KEPT = 1 << 20
+"""Records of which it is kept where they are: the values before a change are anywhere."""
 
 NO_VALUE = 0xFFFFFFFF
 
@@ -133,6 +133,7 @@ class History:
         self._segments = segments
         self._blocks: OrderedDict[tuple[int, int], Block] = OrderedDict()
         self._places: OrderedDict[tuple[int, int], BlockRecords] = OrderedDict()
+        self._places_kept = 0
 
     def since(self, after: int) -> Iterator[Change]:
         """Changes above a revision, ascending, as far as the segments go.
@@ -182,8 +183,10 @@ class History:
             block, end = self._read(segment, offset)
             records = BlockRecords.of(block, end)
             self._places[place] = records
-            if len(self._places) > PLACES_KEPT:
-                self._places.popitem(last=False)
+            self._places_kept += len(records.starts)
+            while self._places_kept > PLACES_KEPT and len(self._places) > 1:
+                _, oldest = self._places.popitem(last=False)
+                self._places_kept -= len(oldest.starts)
         return records
 
     def _read(self, segment: Segment, offset: int) -> tuple[Block | None, int]:
@@ -242,10 +245,10 @@ class History:
 
     def forget(self, segment: Segment) -> None:
         """Let go of what was read from a segment."""
-        kept: tuple[OrderedDict[tuple[int, int], Any], ...] = (self._blocks, self._places)
-        for each in kept:
-            for place in [place for place in each if place[0] == segment.slot]:
-                del each[place]
+        for place in [place for place in self._blocks if place[0] == segment.slot]:
+            del self._blocks[place]
+        for place in [place for place in self._places if place[0] == segment.slot]:
+            self._places_kept -= len(self._places.pop(place).starts)
 
 
 def _origins(columns: Columns) -> list[Origin]:
