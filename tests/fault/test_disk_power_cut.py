@@ -106,3 +106,25 @@ async def test_no_cut_at_any_operation_loses_what_was_promised(
     _, whole = await live_until(None, seed, durability)
     for cut_at in range(1, whole.operations + 1):
         await cut_and_check(cut_at, seed, durability)
+
+
+class ForgetfulFiles(FaultyFiles):
+    """A disk whose syncs do nothing."""
+
+    def sync(self, fd: int) -> None:
+        """Say that all is well."""
+
+
+async def test_a_store_that_does_not_sync_is_found_out() -> None:
+    """The cuts above can tell: without syncs, what was acknowledged is lost."""
+    lost = 0
+    for cut_at in range(60, 400, 20):
+        files, story = ForgetfulFiles(), Story()
+        files.cut_at = cut_at
+        await story.live(files, Random(1), STEPS)
+        try:
+            await check_survivor(story, files.after_power_cut(Random(cut_at)), "commit")
+        except (AssertionError, StateError, OSError):
+            lost += 1
+
+    assert lost > 10
