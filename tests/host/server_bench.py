@@ -182,6 +182,7 @@ class Client:
             if got.opcode == CLOSE:
                 assert close is None, "two close frames"
                 close = got
+        self.writer.close()
         return close
 
     async def end_code(self) -> int | None:
@@ -241,7 +242,11 @@ class Bench:
         if window is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         plain.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", self.port))
+        try:
+            await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", self.port))
+        except OSError:
+            plain.close()
+            raise
         client = Client(*await asyncio.open_connection(sock=plain, limit=1 << 10))
         self._clients.append(client)
         return client
