@@ -64,7 +64,16 @@ class Server:
 
     def stop(self) -> None:
         """End it by SIGTERM; it must end in order."""
+        self.begin_stop()
+        self.finish_stop()
+
+    def begin_stop(self) -> None:
+        """Send SIGTERM, and wait until it has begun to stop."""
         self._process.send_signal(signal.SIGTERM)
+        self.log.wait_for(lambda line: line.get("message") == "stopping", what="stopping")
+
+    def finish_stop(self) -> None:
+        """Wait until it has ended, in order."""
         assert self._process.wait(PATIENCE_S) == 0, self.complaints()
         self.log.join()
 

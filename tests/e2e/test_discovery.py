@@ -6,7 +6,7 @@ import pytest
 
 from e2e.sdks import Sdk
 from e2e.servers import Server
-from e2e.workers import CallError, Worker
+from e2e.workers import CallError, Starter, Worker
 
 
 def test_a_function_is_described_as_it_was_registered(
@@ -105,9 +105,34 @@ def test_what_is_not_there_is_not_found(
     assert failed.value.code == "NOT_FOUND"
 
 
-def test_the_worker_and_its_function_vanish_together(
-    server: Server, worker: Worker, scope: str
+def test_a_worker_hears_of_workers_that_come_and_go(
+    sdk: Sdk, server: Server, worker: Worker, start_worker: Starter, scope: str
 ) -> None:
+    worker.serve(f"{scope}::on")
+    worker.bind(f"{scope}::on", {}, to="engine::workers-available")
+    worker.call("state::get", {"scope": scope, "key": "k"})
+
+    guest = start_worker(sdk, server.address, worker_name=scope)
+    guest.serve(f"{scope}::guest")
+    guest_id = worker.call("engine::workers::info", {"name": scope})["worker"]["id"]
+    guest.shut_down()
+
+    events = worker.lines.wait_for(
+        lambda line: (
+            line.get("event") == "called"
+            and line["function"] == f"{scope}::on"
+            and line["data"]["worker_id"] == guest_id
+        ),
+        count=3,
+    )
+    assert [event["data"]["event"] for event in events] == [
+        "worker_connected",
+        "worker_metadata_updated",
+        "worker_disconnected",
+    ]
+
+
+def test_a_withdrawn_function_is_listed_no_more(worker: Worker, scope: str) -> None:
     worker.serve(f"{scope}::gone")
     worker.ask("withdraw", function_id=f"{scope}::gone")
 

@@ -98,6 +98,23 @@ def test_a_call_made_while_the_server_is_away_is_carried_out_when_it_is_back(
     assert worker.answer(waiting)["result"] == 1
 
 
+def test_a_server_that_stops_waits_for_calls_that_workers_carry_out(
+    sdk: Sdk, own_server: Server, start_worker: Starter, scope: str
+) -> None:
+    worker = start_worker(sdk, own_server.address)
+    worker.serve(f"{scope}::wait", "wait")
+    waiting = worker.send("call", request={"function_id": f"{scope}::wait", "payload": {}})
+    worker.calls_of(f"{scope}::wait", 1)
+
+    own_server.begin_stop()
+    worker.ask("release")
+
+    assert worker.answer(waiting).get("result") is None
+    own_server.finish_stop()
+    # Old SDKs do not end themselves while there is no server.
+    worker.kill()
+
+
 @only_sdks(lambda sdk: sdk.numbers >= (0, 22))
 def test_a_worker_that_returns_replaces_its_half_dead_connection(
     sdk: Sdk, cutting_proxy: CuttingProxy, other: Worker, start_worker: Starter, scope: str

@@ -30,6 +30,7 @@ const { worker_name: workerName, ...options } = JSON.parse(process.env.WORKER_OP
 const sdk = registerWorker(process.env.III_URL, { workerName, ...options })
 const functions = new Map()
 const bindings = []
+const released = new AbortController()
 
 const channels = {
   async write({ writer, text, size }) {
@@ -63,11 +64,18 @@ const commands = {
       tell({ event: 'called', function: functionId, data, metadata: metadata ?? null })
       if (behaviour === 'fail') throw new Error('kaboom')
       if (behaviour === 'hang') await new Promise(() => {})
+      if (behaviour === 'wait') await once(released.signal, 'abort')
       if (behaviour === 'relay') return sdk.trigger(data.request)
       if (behaviour === 'refuse') return false
       return behaviour === 'echo' ? { got: data } : undefined
     }
     functions.set(functionId, sdk.registerFunction(functionId, handler, options))
+    return null
+  },
+
+  // Let the handlers that wait go on.
+  release() {
+    released.abort()
     return null
   },
 

@@ -58,6 +58,7 @@ class Worker:
         self.sdk = iii.register_worker(address, iii.InitOptions(**options))
         self.functions: dict[str, Any] = {}
         self.bindings: list[Any] = []
+        self.released = threading.Event()
 
     def call(self, request: Json) -> Any:
         return self.sdk.trigger(request)
@@ -76,6 +77,8 @@ class Worker:
                 raise ValueError("kaboom")
             if behaviour == "hang":
                 await asyncio.Event().wait()
+            if behaviour == "wait":
+                await asyncio.to_thread(self.released.wait)
             if behaviour == "relay":
                 return await self.sdk.trigger_async(data["request"])
             if behaviour == "refuse":
@@ -85,6 +88,10 @@ class Worker:
         # SDKs make schemas of annotations; a test gives its own.
         handler.__annotations__.clear()
         self.functions[function_id] = self.sdk.register_function(function_id, handler, **options)
+
+    def release(self) -> None:
+        """Let the handlers that wait go on."""
+        self.released.set()
 
     def withdraw(self, function_id: str) -> None:
         self.functions.pop(function_id).unregister()
