@@ -218,6 +218,23 @@ async def test_a_check_of_a_sound_store_finds_nothing(told: tuple[Story, FaultyF
     assert {path: files.contents(path) for path in files.paths()} == before
 
 
+async def test_a_check_after_a_crash_tells_a_torn_write_from_damage(
+    crashed: tuple[Story, FaultyFiles],
+) -> None:
+    story, files = crashed
+    assert check_store(DIRECTORY, files).damage == []
+    last = max(path for path in files.paths() if path.suffix == ".seg")
+    data = files.contents(last)
+    end = len(data.rstrip(b"\0"))
+    files.replace(last, data[: end - 10] + bytes(len(data) - end + 10))
+
+    report = check_store(DIRECTORY, files)
+
+    assert report.is_intact
+    assert [damage.file for damage in report.damage] == [last.name]
+    assert await judge(story, files) == "lost the last write"
+
+
 async def test_a_read_that_fails_harms_nothing_else(told: tuple[Story, FaultyFiles]) -> None:
     """A record that rots while the store is open fails its own reads and writes only."""
     story, files = told

@@ -219,10 +219,18 @@ class _Inspected:
             self._open_segment(segment_name(first, last), first, last)
 
     def _report(self, name: str, *notes: str) -> FileReport:
-        size = len(self._files.read_file(self._directory / name)) if name in self._names else 0
-        report = FileReport(name, size, notes=list(notes))
+        report = FileReport(name, self._size(name), notes=list(notes))
         self.reports.append(report)
         return report
+
+    def _size(self, name: str) -> int:
+        if name not in self._names:
+            return 0
+        fd = self._files.open(self._directory / name, write=False)
+        try:
+            return self._files.size(fd)
+        finally:
+            self._files.close(fd)
 
     def _check_notes(self) -> None:
         report = self._report(IDENTITY)
@@ -270,13 +278,14 @@ class _Inspected:
         """What can be read of a segment, and what not."""
         name, is_last = segment.path.name, segment is self.segments[-1]
         was_damaged = False
-        for piece in salvage(self._files, segment):
+        may_be_torn = is_last and self._stopped is None
+        for piece in salvage(self._files, segment, may_be_torn=may_be_torn):
             if isinstance(piece, Damage):
                 was_damaged = True
                 yield piece
             elif isinstance(piece, Tail):
                 was_damaged = True
-                yield self._judged(piece, name, is_last)
+                yield _judged(piece, name, may_be_torn)
             else:
                 is_next = piece.header.sequence == segment.last_sequence + 1
                 if not is_next and not segment.header.is_merged and not was_damaged:
@@ -287,12 +296,6 @@ class _Inspected:
                     yield piece
         if not is_last and not segment.is_sealed and not was_damaged:
             yield Damage(name, segment.end, 0, "the end of the segment is missing")
-
-    def _judged(self, tail: Tail, name: str, is_last: bool) -> Damage:
-        if is_last and self._stopped is None:
-            what = "the last write was torn by a crash; the next start sets it aside"
-            return Damage(name, tail.offset, tail.length, what, is_harmless=True)
-        return Damage(name, tail.offset, tail.length, "no block can be read there")
 
     def check_end(self) -> None:
         """Judge the end of the log, once all segments were read."""
@@ -321,3 +324,10 @@ class _Inspected:
         if hint is None or list(hint.chunks()) != list(digest.chunks()):
             what = "the hint does not match its segment; the next start makes it again"
             report.damage.append(Damage(name, 0, report.bytes, what, is_harmless=True))
+
+
+def _judged(tail: Tail, name: str, may_be_torn: bool) -> Damage:
+    if may_be_torn:
+        what = "the last write was torn by a crash; the next start sets it aside"
+        return Damage(name, tail.offset, tail.length, what, is_harmless=True)
+    return Damage(name, tail.offset, tail.length, "no block can be read there")

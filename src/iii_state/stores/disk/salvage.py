@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from zlib import crc32
 
 import msgspec
 
@@ -52,17 +53,22 @@ class Seal(msgspec.Struct, frozen=True):
 Piece = Block | Seal | Damage | Tail
 
 
-def salvage(files: Files, segment: Segment) -> Iterator[Piece]:
+def salvage(files: Files, segment: Segment, *, may_be_torn: bool) -> Iterator[Piece]:
     """The pieces of a segment file, in order of offset.
 
-    A `Block` has columns that check; its records need not (`bad_records`).
+    A `Block` has columns that check; its records need not (`bad_records`). With `may_be_torn`, a
+    last block that does not check as a whole counts as `Tail`: it was never acknowledged.
     """
     offset, sequence = SEGMENT_HEADER_BYTES, segment.header.first_sequence - 1
     end, segment_id = segment.file_bytes, segment.header.first_id
     while offset < end:
         header = decode_block_header(files.read(segment.fd, BLOCK_HEADER_BYTES, offset))
         if header is not None and header.segment_id == segment_id and header.sequence > sequence:
-            yield _piece(files, segment, offset, header)
+            piece = _piece(files, segment, offset, header)
+            if may_be_torn and not _is_whole(piece) and _ends_at(files, segment, offset, header):
+                yield Tail(offset, written_bytes(files, segment.fd, offset, end))
+                return
+            yield piece
             sequence = header.sequence
             offset += header.block_bytes
             continue
@@ -74,6 +80,18 @@ def salvage(files: Files, segment: Segment) -> Iterator[Piece]:
             return
         yield Damage(segment.path.name, offset, found[0] - offset, "no block can be read there")
         offset = found[0]
+
+
+def _ends_at(files: Files, segment: Segment, offset: int, header: BlockHeader) -> bool:
+    """Whether nothing but zeros follows the block at an offset."""
+    following = offset + header.block_bytes
+    return not written_bytes(files, segment.fd, following, segment.file_bytes)
+
+
+def _is_whole(piece: Piece) -> bool:
+    if isinstance(piece, Block):
+        return crc32(piece.body) == piece.header.body_crc
+    return isinstance(piece, Seal)
 
 
 def _piece(files: Files, segment: Segment, offset: int, header: BlockHeader) -> Piece:
