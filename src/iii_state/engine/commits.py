@@ -17,7 +17,7 @@ from iii_state.core.commands import Command, Outcome
 from iii_state.core.store import Store
 from iii_state.engine.calls import Call
 from iii_state.engine.invocations import Failure
-from iii_state.errors import StateError, StorageError
+from iii_state.errors import OutcomeUnknown, StateError, StorageError, StoreReadOnly
 
 log = logging.getLogger("iii_state.commits")
 
@@ -41,6 +41,8 @@ class Commits:
         self._committed = committed
         self._gather_s = gather_us / 1e6
         self._waiting: list[tuple[Call, Encode, Outcome, int]] = []
+        self._committing: list[tuple[Call, Encode, Outcome, int]] = []
+        self._is_broken = False
         self._wakeup = asyncio.Event()
         self._reading: set[asyncio.Task[None]] = set()
         self._task: asyncio.Task[None] | None = None
@@ -54,7 +56,6 @@ class Commits:
     def start(self) -> None:
         """Begin to commit. Needs a running event loop."""
         self._task = asyncio.create_task(self._run(), name="commits")
-        self._task.add_done_callback(_tell_failure)
 
     def submit(self, call: Call, command: Command, encode: Encode) -> None:
         """Run a command for a call; `encode` makes the outcome's JSON text.
@@ -94,22 +95,49 @@ class Commits:
             await self._task
 
     async def _run(self) -> None:
-        while not (self._stopping and not self._waiting):
-            await self._wakeup.wait()
-            self._wakeup.clear()
-            waiting, self._waiting = self._waiting, []
-            changes = await self._store.commit()
-            self._release(waiting)
-            if not self._waiting:
-                self._idle.set()
-            if changes:
-                self._note(None)
-                self._committed(changes)
-            if waiting:
-                await self._gather(len(waiting))
+        try:
+            while not (self._stopping and not self._waiting):
+                await self._wakeup.wait()
+                self._wakeup.clear()
+                self._committing, self._waiting = self._waiting, []
+                answered = len(self._committing)
+                await self._commit()
+                if not self._waiting:
+                    self._idle.set()
+                if answered:
+                    await self._gather(answered)
+            await self._commit()
+        except Exception:
+            log.critical("the store failed in a way that it should not", exc_info=True)
+            self._break()
+
+    async def _commit(self) -> None:
+        """Commit what was executed, answer those who wait for it, and tell of the changes."""
         changes = await self._store.commit()
-        if changes:
+        settled, self._committing = self._committing, []
+        self._release(settled)
+        if not changes:
+            return
+        self._note(None)
+        try:
             self._committed(changes)
+        except Exception:
+            log.critical("changes were not delivered as they should be", exc_info=True)
+
+    def _break(self) -> None:
+        """Fail what waits, and all that would wait from now on: nothing is committed any more."""
+        self._is_broken = True
+        doubtful = self._committing + self._waiting
+        self._committing, self._waiting = [], []
+        self._idle.set()
+        failure = OutcomeUnknown(
+            "The server failed while it wrote: whether this write survives is not known; reads go "
+            "on, writes are refused until a restart"
+        )
+        for call, _, _, weight in doubtful:
+            if call.caller is not None:
+                call.caller.in_flight.remove(weight)
+            self._fail(call, failure)
 
     def _release(self, settled: list[tuple[Call, Encode, Outcome, int]]) -> None:
         for call, encode, outcome, weight in settled:
@@ -143,6 +171,11 @@ class Commits:
                 return
 
     def _wait(self, call: Call, encode: Encode, outcome: Outcome) -> None:
+        if self._is_broken:
+            self._fail(
+                call, StoreReadOnly("Writes are refused since the server failed; restart it")
+            )
+            return
         if not self._waiting:
             self._idle.clear()
             self._wakeup.set()
@@ -194,8 +227,3 @@ class Commits:
             call.answer(encode(outcome))
         else:
             self._fail(call, outcome.failure)
-
-
-def _tell_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.critical("no more writes are committed; restart", exc_info=task.exception())
