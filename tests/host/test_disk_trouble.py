@@ -1,4 +1,4 @@
-"""A disk that fails, is full, or is gone, as clients see it: codes, details, and what still works."""
+"""A disk that fails, is full, or is gone, as clients see it: codes, and what still works."""
 
 from __future__ import annotations
 
@@ -69,11 +69,12 @@ async def test_a_failed_sync_leaves_the_outcome_open_then_writes_are_refused_and
         assert unknown["code"] == "OUTCOME_UNKNOWN"
         assert "is not known" in unknown["message"]
 
-        for function_id, more in [
-            ("state::set", {"value": 1}),
-            ("state::delete", {}),
-            ("state::update", {"ops": [{"type": "set", "path": "a", "value": 1}]}),
-        ]:
+        writes: dict[str, dict[str, Any]] = {
+            "state::set": {"value": 1},
+            "state::delete": {},
+            "state::update": {"ops": [{"type": "set", "path": "a", "value": 1}]},
+        }
+        for function_id, more in writes.items():
             refused = await it.client.error(function_id, {**PLACE, **more})
             assert refused["code"] == "STORE_READ_ONLY"
             assert "restart" in refused["message"].lower()
