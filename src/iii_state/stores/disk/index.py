@@ -54,25 +54,35 @@ class Resident(msgspec.Struct, gc=False):
     is_used: bool = False
 
 
-class ScopeIndex:
-    """The keys of one scope, and how many bytes their values have."""
+Table = dict[str, "int | Resident"]
 
-    __slots__ = ("keys", "tables", "value_bytes")
+
+class ScopeIndex:
+    """The keys of one scope, and how many bytes their values have.
+
+    `one` is the only table of a small scope; a large one has `shards` instead.
+    """
+
+    __slots__ = ("keys", "one", "shards", "value_bytes")
 
     def __init__(self) -> None:
-        self.tables: list[dict[str, int | Resident]] = [{}]
+        self.one: Table = {}
+        self.shards: list[Table] | None = None
         self.keys = 0
         self.value_bytes = 0
 
-    def table(self, key: str) -> dict[str, int | Resident]:
+    def table(self, key: str) -> Table:
         """The table that a key belongs to."""
-        tables = self.tables
-        return tables[hash(key) % len(tables)]
+        shards = self.shards
+        return self.one if shards is None else shards[hash(key) % SHARDS]
+
+    def tables(self) -> list[Table]:
+        """All tables."""
+        return [self.one] if self.shards is None else self.shards
 
     def get(self, key: str) -> int | Resident | None:
         """Where a key leads to."""
-        tables = self.tables
-        return tables[hash(key) % len(tables)].get(key)
+        return self.table(key).get(key)
 
     def add(self, key: str, found: int | Resident) -> None:
         """Add a key that is not there yet."""
@@ -82,18 +92,18 @@ class ScopeIndex:
 
     def expect(self, keys: int) -> None:
         """Prepare for so many more keys."""
-        if self.keys + keys > SHARD_ABOVE_KEYS and len(self.tables) == 1:
+        if self.keys + keys > SHARD_ABOVE_KEYS and self.shards is None:
             self._spread()
 
     def found(self) -> list[int | Resident]:
         """What all keys lead to, in no order."""
-        return [found for table in self.tables for found in table.values()]
+        return [found for table in self.tables() for found in table.values()]
 
     def _spread(self) -> None:
-        shards: list[dict[str, int | Resident]] = [{} for _ in range(SHARDS)]
-        for key, found in self.tables[0].items():
+        shards: list[Table] = [{} for _ in range(SHARDS)]
+        for key, found in self.one.items():
             shards[hash(key) % SHARDS][key] = found
-        self.tables = shards
+        self.one, self.shards = {}, shards
 
 
 class Index:
@@ -113,8 +123,8 @@ class Index:
         found = self.scopes.get(scope)
         if found is None:
             return None
-        tables = found.tables
-        return tables[hash(key) % len(tables)].get(key)
+        shards = found.shards
+        return (found.one if shards is None else shards[hash(key) % SHARDS]).get(key)
 
     def put(self, scope: str, key: str, place: int, entry: Entry, before_bytes: int) -> int:
         """Set a key's place and entry; the value before had that many bytes.
@@ -124,8 +134,8 @@ class Index:
         keys = self.scopes.get(scope)
         if keys is None:
             keys = self.scopes[scope] = ScopeIndex()
-        tables = keys.tables
-        table = tables[hash(key) % len(tables)]
+        shards = keys.shards
+        table = keys.one if shards is None else shards[hash(key) % SHARDS]
         former = table.get(key)
         value_bytes = len(entry.value)
         grown_bytes = value_bytes - before_bytes

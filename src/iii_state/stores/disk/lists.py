@@ -104,7 +104,7 @@ class Lists:
 
 def keys_of(scope: ScopeIndex | None, pending: dict[str, Change] | None) -> list[str]:
     """The keys of a scope with what is pending, in no order."""
-    keys = [key for table in scope.tables for key in table] if scope is not None else []
+    keys = [key for table in scope.tables() for key in table] if scope is not None else []
     if pending is None:
         return keys
     keys = [key for key in keys if key not in pending]

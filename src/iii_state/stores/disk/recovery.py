@@ -43,7 +43,7 @@ from iii_state.stores.disk.hints import (
     encode_hint,
     scan,
 )
-from iii_state.stores.disk.index import Index, ScopeIndex, slot_of
+from iii_state.stores.disk.index import SHARDS, Index, ScopeIndex, slot_of
 from iii_state.stores.disk.segment import Segment, Segments, damaged
 
 log = logging.getLogger("iii_state.stores.disk")
@@ -241,13 +241,12 @@ class Recovery:
     def _take_group(self, segment: Segment, group: Group) -> int:
         """Add keys that are not known yet; returns what the records of all of them take."""
         scope = self.index.scopes.get(group.scope) or ScopeIndex()
-        deleted = self._deleted.setdefault(group.scope, {})
+        deleted = self._deleted.get(group.scope) or {}
         scope.expect(len(group.keys))
-        tables = scope.tables
-        count, base = len(tables), segment.slot << 32
+        one, shards, base = scope.one, scope.shards, segment.slot << 32
         size = live = tombstones = 0
         for key, offset, length in zip(group.keys, group.offsets, group.lengths, strict=True):
-            table = tables[hash(key) % count]
+            table = one if shards is None else shards[hash(key) % SHARDS]
             if length == DELETED or key in deleted:
                 newer = table.get(key)
                 slot = slot_of(newer) if isinstance(newer, int) else deleted.get(key)
@@ -273,8 +272,8 @@ class Recovery:
             scope.value_bytes += size
             self.index.keys += live
             self.index.value_bytes += size
-        if not deleted:
-            del self._deleted[group.scope]
+        if deleted:
+            self._deleted[group.scope] = deleted
         deletes = group.lengths.count(DELETED)
         return sum(group.lengths) + deletes + len(group.lengths) * RECORD_PREFIX_BYTES
 
