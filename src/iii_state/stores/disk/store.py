@@ -7,6 +7,7 @@ and only then moves the index. `docs/storage.md` has the files.
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -51,6 +52,9 @@ VALUE_BYTES_MAX = 1 << 30
 
 RECENT_BYTES_MAX = 16 << 20
 """Changes kept in memory for the feed, counted with their overhead."""
+
+FREEZE_ABOVE_KEYS = 100_000
+"""With more keys at the start, the garbage collector is told not to walk over them again."""
 
 BACKGROUND_THREADS = 3
 """One waits for a merge, one writes zeros, one reads a long list."""
@@ -174,6 +178,8 @@ class DiskStore:
         if durability == "interval":
             store._writer.start_syncing(sync_interval_ms / 1000)
         store._maintenance.start()
+        if store._index.keys > FREEZE_ABOVE_KEYS:
+            gc.freeze()
         return store
 
     async def compact(self) -> None:
