@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from iii_state.engine.calls import Call
     from iii_state.engine.functions import WorkerFunction
 
-log = logging.getLogger("iii_state.workers")
+log = logging.getLogger("iii_state.calls")
 
 MESSAGE_BYTES_SAFE = 1 << 20
 """What any client can receive. Source: docs/protocol.md, sizes."""
