@@ -11,13 +11,16 @@ from iii_state.settings import Settings
 
 
 def repair(request: WSUpgradeRequest) -> None:
-    """Make a request acceptable to picows that is right, but not to it.
+    """Change what picows cannot take in a request.
 
-    `Connection` may hold more than one word; that of Firefox is `keep-alive, Upgrade`.
+    `Connection` may hold more than one word; that of Firefox is `keep-alive, Upgrade`. And picows
+    stumbles over a version that is not ASCII when it refuses it.
     """
     words = request.headers.get("connection", "").lower().split(",")
     if "upgrade" in (word.strip() for word in words):
         request.headers["connection"] = "upgrade"
+    if not request.headers.get("sec-websocket-version", "").isascii():
+        request.headers["sec-websocket-version"] = "?"
 
 
 def origin_is_allowed(request: WSUpgradeRequest, settings: Settings) -> bool:

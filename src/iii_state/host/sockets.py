@@ -12,6 +12,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
@@ -94,7 +95,8 @@ class Socket(WSListener):
         # Ending the connection with unread bytes would reset it, and the close frame be lost: say
         # that nothing more comes, and read on for a moment.
         self._tcp.resume_reading()
-        self._tcp.write_eof()
+        with suppress(OSError):  # it may have been reset already
+            self._tcp.write_eof()
         self._abort_later()
 
     def abort(self) -> None:
