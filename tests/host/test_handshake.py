@@ -115,9 +115,9 @@ async def test_a_handshake_that_is_not_finished_in_time_is_let_go(said: bytes) -
 
 
 async def test_a_handshake_that_was_finished_is_not_let_go() -> None:
-    async with serving(handshake_timeout_s=0.05) as bench:
+    async with serving(handshake_timeout_s=0.3) as bench:
         client = await bench.worker()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
         assert await client.result("state::list_groups", {}) == {"groups": []}
 
 
