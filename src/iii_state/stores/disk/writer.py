@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -24,6 +25,9 @@ INLINE_SYNC_S_MAX = 0.000_5
 """A commit of no more changes is synced in the event loop while a sync takes no longer than that;
 others in a thread, where handing over costs less than the loop gains."""
 
+SYNCS_KEPT = 8
+"""The disk is as fast as the fastest of so many syncs: a slow one among them was held up."""
+
 
 class Writer:
     """Appends batches to the log in the store's durability mode."""
@@ -32,7 +36,7 @@ class Writer:
         self._log = log
         self._is_relaxed = durability != "commit"
         self._executor = executor
-        self._sync_s = 0.0
+        self._syncs_s: deque[float] = deque([0.0], SYNCS_KEPT)
         self._synced_revision = 0
         self._syncing: asyncio.Task[None] | None = None
 
@@ -52,7 +56,7 @@ class Writer:
             segment, offset = await self._in_thread(lambda: self._log.append(payload))
         else:
             block = self._log.place(payload)
-            if len(changes) <= INLINE_CHANGES_MAX and self._sync_s <= INLINE_SYNC_S_MAX:
+            if len(changes) <= INLINE_CHANGES_MAX and min(self._syncs_s) <= INLINE_SYNC_S_MAX:
                 self._put(block)
             else:
                 await self._in_thread(lambda: self._put(block))
@@ -62,7 +66,7 @@ class Writer:
     def _put(self, block: PlacedBlock) -> None:
         started = time.perf_counter()
         self._log.put(block)
-        self._sync_s += (time.perf_counter() - started - self._sync_s) / 8
+        self._syncs_s.append(time.perf_counter() - started)
 
     async def _write_relaxed(self, payload: Payload) -> tuple[Segment, int]:
         if payload.last_revision - self._synced_revision > RELAXED_GAP // 2:
