@@ -69,6 +69,7 @@ class Connection(Socket):
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._held: deque[str] = deque()
+        self._is_holding = False
         self._is_paused = False
         self._worker: Worker
 
@@ -85,7 +86,10 @@ class Connection(Socket):
             except UnicodeDecodeError:
                 self.close(INVALID_TEXT, "a text message is not valid UTF-8")
                 return
-            self._take(text)
+            if self._is_holding:
+                self._held.append(text)
+            else:
+                self._receive(text)
         elif kind in _CONTROL:
             super().on_ws_frame(transport, frame)
         else:
@@ -122,7 +126,7 @@ class Connection(Socket):
 
     def pause_reading(self) -> None:
         """See `Peer.pause_reading`."""
-        self._is_paused = True
+        self._is_paused = self._is_holding = True
         self._tcp.pause_reading()
 
     def resume_reading(self) -> None:
@@ -132,7 +136,7 @@ class Connection(Socket):
 
     def pause_writing(self) -> None:
         """The peer reads slower than it asks; it may not ask for more before it has caught up."""
-        self.is_behind = True
+        self.is_behind = self._is_holding = True
         if self.is_open:
             self._tcp.pause_reading()
             self._watch()
@@ -168,17 +172,11 @@ class Connection(Socket):
         log.warning("%s does not read: %s; it is cut off", self._label, why)
         self.abort()
 
-    def _take(self, text: str) -> None:
-        """Receive a message, or hold it while none is to be taken."""
-        if self._is_paused or self.is_behind or self._held:
-            self._held.append(text)
-        else:
-            self._receive(text)
-
     def _read_on(self) -> None:
         """Receive what was held; when nothing speaks against it, read on."""
         while self.is_open and not self._is_paused and not self.is_behind:
             if not self._held:
+                self._is_holding = False
                 self._tcp.resume_reading()
                 return
             self._receive(self._held.popleft())
@@ -210,4 +208,7 @@ class Connection(Socket):
             else:
                 log.info("%s sent a binary message that is no text", self._label)
             return
-        self._take(text)
+        if self._is_holding:
+            self._held.append(text)
+        else:
+            self._receive(text)
