@@ -238,7 +238,7 @@ class Bench:
 
     async def tcp(self, *, window: int | None = None) -> Client:
         """A TCP connection; `window` bounds what its kernel takes without being read."""
-        plain = socket.socket()
+        plain = socket.socket(proto=socket.IPPROTO_TCP)
         if window is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         plain.setblocking(False)
