@@ -104,7 +104,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, About("Size of one file of the change log.", STATE, "bytes", 64 * KIB, 2 * GIB)
     ] = 64 * MIB
     history_bytes: Annotated[
-        int, About("Changes kept for triggers, history and the feed.", STATE, "bytes", 0)
+        int,
+        About(
+            "Changes kept for triggers, history and the feed; in memory at most 16 MiB.",
+            STATE,
+            "bytes",
+            0,
+        ),
     ] = 256 * MIB
     gather_us: Annotated[
         int, About("Longest wait for more writes to share a sync.", STATE, "us", 0, 100_000)
