@@ -299,6 +299,7 @@ async def test_a_broken_rule_is_told_once_with_the_name_of_the_worker(
     caplog.set_level("INFO")
     async with serving() as bench:
         client = await bench.worker()
+        await client.settled()
         client.write(*[frame(TEXT, LIST, masked=False)] * 50)
         assert await client.end_code() == 1002
         await bench.workers(0)
