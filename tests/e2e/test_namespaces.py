@@ -75,6 +75,8 @@ def test_the_second_owner_of_a_function_is_told_of_the_conflict(
     inside.serve(f"{scope}::mine", "echo")
     rival = start_worker(inside.sdk, server.address, worker_name="rival", namespace=scope)
 
+    # Registrations wait for the worker's announcement; after this one it has been made.
+    rival.serve(f"{scope}::own")
     rival.offer(f"{scope}::mine", "fail")
 
     assert rival.call(f"{scope}::mine", 1) == {"got": 1}
