@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,11 @@ def environment(**more: str) -> dict[str, str]:
     return kept | more
 
 
+def _take_interrupts() -> None:
+    """As a terminal would start it; what runs the tests in the background ignores interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Program:
     """A running process whose standard error is read line by line."""
 
@@ -32,6 +38,7 @@ class Program:
             stderr=subprocess.PIPE,
             env=dict(env or environment()),
             text=True,
+            preexec_fn=_take_interrupts,
         )
 
     @property
