@@ -38,7 +38,7 @@ class Program:
             stderr=subprocess.PIPE,
             env=dict(env or environment()),
             text=True,
-            preexec_fn=_take_interrupts,
+            preexec_fn=_take_interrupts,  # noqa: PLW1509 (no thread runs here)
         )
 
     @property
