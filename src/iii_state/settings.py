@@ -113,8 +113,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 256 * MIB
     gather_us: Annotated[
-        int, About("Longest wait for more writes to share a sync.", STATE, "us", 0, 100_000)
-    ] = 80
+        int,
+        About(
+            "Longest wait for one more caller to come back and share a sync.",
+            STATE,
+            "us",
+            0,
+            100_000,
+        ),
+    ] = 200
     triggers_enabled: Annotated[bool, About("Whether changes fire `state` triggers.")] = True
     max_value_bytes: Annotated[
         int | None,
