@@ -12,7 +12,7 @@ import pytest
 from victims import NO_HISTORY, SMALL_FILES, Victim, found_whole, victim
 from witnesses import Counter, Watcher, Writer, line
 
-KILLS = 104
+KILLS = 120
 TORTURE_KILLS = int(os.environ.get("KILLS", "2000"))
 FIRST_STARTS = 16
 LANES = 4
