@@ -201,7 +201,7 @@ class State:
                     config,
                     msgspec.json.encode(config),
                     None,
-                    self._engine.commits.newest_revision,
+                    self._engine.store.executed_revision,
                 ),
             )
             return reaction
@@ -211,7 +211,7 @@ class State:
     async def _finish_reactions(self) -> None:
         """Let the reactions hear of every change up to now, and end."""
         await self._engine.commits.settled()
-        reactions, revision = self._engine.reactions, self._engine.commits.newest_revision
+        reactions, revision = self._engine.reactions, self._engine.store.executed_revision
         while any(status.cursor < revision for status in reactions.snapshot()):
             if self._running:
                 await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)

@@ -75,24 +75,14 @@ class Model:
         old = entries.get(command.key)
         after, _ = command.apply(old.value if old else None)
         revision = len(self.changes) + 1
-        created = old.created_revision if old else revision if after is not None else 0
-        created_at = old.created_at_ms if old else now_ms if after is not None else 0
-        change = Change(
-            revision,
-            command.scope,
-            command.key,
-            old.value if old else None,
-            after,
-            old.revision if old else 0,
-            created,
-            created_at,
-            now_ms,
-            command.origin,
-        )
-        if after is None:
-            entries.pop(command.key, None)
+        entry = None
+        if after is not None:
+            created = old.created_revision if old else revision
+            created_at = old.created_at_ms if old else now_ms
+            entry = entries[command.key] = Entry(after, revision, created, created_at, now_ms)
         else:
-            entries[command.key] = Entry(after, revision, created, created_at, now_ms)
+            entries.pop(command.key, None)
+        change = Change(revision, command.scope, command.key, old, entry, now_ms, command.origin)
         if not entries:
             del self.scopes[command.scope]
         self.changes.append(change)
@@ -111,6 +101,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.clock = FakeClock()
         self.model = Model()
         self.committed = 0
+        self.begun_ms = 0
         self.waiting: list[tuple[Outcome, Callable[[Outcome], Any], Any]] = []
         self.store = self.runner.run(self.open(Path(self.directory.name)))
 
@@ -149,7 +140,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.write(update_of(scope, key, *operations))
 
     def write(self, command: Set | Delete | Update) -> None:
-        self.run(command, lambda o: o.change, self.model.write(command, self.clock.now_ms))
+        if len(self.model.changes) == self.committed:
+            self.begun_ms = self.clock.now_ms
+        self.run(command, lambda o: o.change, self.model.write(command, self.begun_ms))
 
     @rule(scope=scopes, key=names)
     def get(self, scope: str, key: str) -> None:

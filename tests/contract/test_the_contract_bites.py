@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 import iii_state.stores
-from iii_state.core.changes import Change
+from iii_state.core.changes import Change, Entry
 from iii_state.core.commands import (
     Command,
     Delete,
@@ -32,6 +32,7 @@ from iii_state.core.store import Store, StoreInfo
 from iii_state.core.values import encode_text
 from iii_state.errors import LimitExceeded
 from iii_state.stores.memory import MemoryStore
+from iii_state.stores.recent import RecentChanges
 from iii_state.testing.clocks import FakeClock
 from iii_state.testing.store_contract import DurableStoreContract, StoreContract, open_rig
 
@@ -129,12 +130,13 @@ class SkipsRevisions(MemoryStore):
 
 class ForgetsWhatWasBefore(MemoryStore):
     def execute(self, command: Command) -> Outcome:
-        return _with_change(super().execute(command), lambda _: {"before": None})
+        return _with_change(super().execute(command), lambda _: {"replaced": None})
 
 
 class CallsEveryWriteAnUpdate(MemoryStore):
     def execute(self, command: Command) -> Outcome:
-        return _with_change(super().execute(command), lambda _: {"previous_revision": 1})
+        some = Entry(b"1", 1, 1, 0, 0)
+        return _with_change(super().execute(command), lambda c: {"replaced": c.replaced or some})
 
 
 class IsSilentAboutDeletingNothing(MemoryStore):
@@ -151,8 +153,10 @@ class KeepsTheFirstCreationForever(MemoryStore):
 
     def execute(self, command: Command) -> Outcome:
         def first(change: Change) -> dict[str, Any]:
-            created = self.created.setdefault(change.key, change.created_revision)
-            return {"created_revision": created}
+            if change.entry is None:
+                return {}
+            created = self.created.setdefault(change.key, change.entry.created_revision)
+            return {"entry": msgspec.structs.replace(change.entry, created_revision=created)}
 
         return _with_change(super().execute(command), first)
 
@@ -187,8 +191,9 @@ class TellsOfChangesBeforeTheirCommit(MemoryStore):
     def execute(self, command: Command) -> Outcome:
         outcome = super().execute(command)
         if outcome.change:
-            self._remember(outcome.change)
-            self._pending.clear()
+            self._revision = outcome.change.revision
+            self._recent.add(self._pending, 0)
+            self._pending = []
         return outcome
 
 
@@ -230,12 +235,12 @@ class LosesWritesOfACommit(MemoryStore):
     def execute(self, command: Command) -> Outcome:
         outcome = super().execute(command)
         change = outcome.change
-        if change and change.previous_revision > self.revision:
-            outcome.change = msgspec.structs.replace(change, before=self._at_last_commit(change))
+        if change and change.replaced and change.replaced.revision > self.revision:
+            outcome.change = msgspec.structs.replace(change, replaced=self._at_last_commit(change))
         return outcome
 
-    def _at_last_commit(self, change: Change) -> bytes | None:
-        told = [c.after for c in self.changes(0, 1 << 30, 1 << 40) if c.key == change.key]
+    def _at_last_commit(self, change: Change) -> Entry | None:
+        told = [c.entry for c in self.changes(0, 1 << 30, 1 << 40) if c.key == change.key]
         return told[-1] if told else None
 
 
@@ -296,7 +301,7 @@ class CountsFromOneAgain(Shelved):
     async def close(self) -> None:
         await super().close()
         self._revision = 0
-        self._history.clear()
+        self._recent = RecentChanges(1 << 20)
 
 
 class BringsBackTheDeleted(Shelved):

@@ -98,10 +98,10 @@ def model_of(changes: Sequence[Change]) -> Model:
     model: Model = {}
     for change in changes:
         key = (change.scope, change.key)
-        if change.after is None:
+        if change.entry is None:
             model.pop(key, None)
         else:
-            model[key] = (change.after, change.created_revision)
+            model[key] = (change.entry.value, change.entry.created_revision)
     return model
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iii_state.core.changes import Change, Origin
+from iii_state.core.changes import Change, Entry, Origin
 from iii_state.stores.disk.format import (
     BLOCK_HEADER_BYTES,
     DELETE,
@@ -33,7 +33,8 @@ BLOCK = BlockHeader(FORMAT_VERSION, RECORDS, 0, 3, 55, 54, 1001, 1003, 99, 3, 40
 
 
 def change(revision: int, key: str, after: bytes | None, **members: object) -> Change:
-    return Change(revision, "scope", key, None, after, 0, revision, 5, 6, **members)  # type: ignore[arg-type]
+    entry = None if after is None else Entry(after, revision, revision, 5, 6)
+    return Change(revision, "scope", key, None, entry, 6, **members)  # type: ignore[arg-type]
 
 
 def test_a_segment_header_is_read_back() -> None:
@@ -67,7 +68,7 @@ def test_a_header_that_is_cut_off_is_none() -> None:
 
 
 def test_a_record_carries_its_entry() -> None:
-    made = Change(9, "s", "k", b"1", b'"value"', 4, 3, 100, 200, expires_at_ms=300)
+    made = Change(9, "s", "k", None, Entry(b'"value"', 9, 3, 100, 200, 300), 200)
     payload, lengths = encode_changes([made])
 
     assert lengths == [7]

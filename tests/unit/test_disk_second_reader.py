@@ -131,7 +131,12 @@ async def test_the_page_is_enough_to_read_a_store(tmp_path: Path) -> None:
     assert has_merged_segment(tmp_path)
     window = [record for record in records if record["times"][0] > oldest]
     assert [(r["scope"], r["key"], r["previous"], r["writer"]) for r in window] == [
-        (c.scope, c.key, c.previous_revision, (c.origin.worker, c.origin.function, c.origin.depth))
+        (
+            c.scope,
+            c.key,
+            c.replaced.revision if c.replaced else 0,
+            (c.origin.worker, c.origin.function, c.origin.depth),
+        )
         for c in changes
     ]
     state = {(r["scope"], r["key"]): r for r in records}

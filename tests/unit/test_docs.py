@@ -19,7 +19,7 @@ import iii_state
 from iii_state import errors
 from iii_state.core import deliveries, document, operations
 from iii_state.core.bindings import BindingConfig
-from iii_state.core.changes import Change, EventType, Origin
+from iii_state.core.changes import Change, Entry, EventType, Origin
 from iii_state.core.events import event_payload
 from iii_state.core.store import StoreInfo
 from iii_state.engine.followers import BindingStatus
@@ -275,7 +275,7 @@ def test_every_reason_of_an_operation_to_fail_is_explained() -> None:
 
 
 def test_every_member_of_events_configs_and_statuses_is_explained() -> None:
-    change = Change(1, "s", "k", None, b"1", 0, 1, 0, 0, Origin("w"))
+    change = Change(1, "s", "k", None, Entry(b"1", 1, 1, 0, 0), 0, Origin("w"))
     event = json.loads(event_payload(change, 1, values_omitted=True))
     status = {*BindingStatus.__struct_fields__} - {"binding", "owner"}
     counters = {*deliveries.Counters.__struct_fields__}

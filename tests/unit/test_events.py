@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iii_state.core.changes import Change, Origin
+from iii_state.core.changes import Change, Entry, Origin
 from iii_state.core.events import event_id, event_payload
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -26,11 +26,8 @@ def change_of(
         revision=7,
         scope=scope,
         key=key,
-        before=before,
-        after=after,
-        previous_revision=3 if before is not None else 0,
-        created_revision=3,
-        created_at_ms=1_000,
+        replaced=None if before is None else Entry(before, 3, 3, 1_000, 1_000),
+        entry=None if after is None else Entry(after, 7, 3, 1_000, 2_000),
         timestamp_ms=2_000,
         origin=origin if origin is not None else Origin(),
         cause=cause,

@@ -42,41 +42,40 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 class Change(msgspec.Struct, frozen=True, gc=False):
     """One write, committed or about to be.
 
-    `before` and `after` are the values around it. `previous_revision` is 0 when the key was absent
-    before, else the revision of the entry that was replaced; `created_revision` is 0 when a delete
-    found nothing.
+    `replaced` is what the key held before, `entry` what it holds now; `None` means absent. What a
+    write leaves carries the write's own revision.
     """
 
     revision: int
     scope: str
     key: str
-    before: bytes | None
-    after: bytes | None
-    previous_revision: int
-    created_revision: int
-    created_at_ms: int
+    replaced: Entry | None
+    entry: Entry | None
     timestamp_ms: int
     origin: Origin = ANONYMOUS
     cause: str = ""
-    expires_at_ms: int = 0
+
+    @property
+    def before(self) -> bytes | None:
+        """The value before."""
+        return self.replaced.value if self.replaced is not None else None
+
+    @property
+    def after(self) -> bytes | None:
+        """The value now."""
+        return self.entry.value if self.entry is not None else None
+
+    @property
+    def value_bytes(self) -> int:
+        """The bytes of the values around it."""
+        replaced, entry = self.replaced, self.entry
+        return (len(replaced.value) if replaced is not None else 0) + (
+            len(entry.value) if entry is not None else 0
+        )
 
     @property
     def event_type(self) -> EventType:
         """The event's name on the wire; created means that the key was absent before."""
-        if self.after is None:
+        if self.entry is None:
             return "state:deleted"
-        return "state:updated" if self.previous_revision else "state:created"
-
-    @property
-    def entry(self) -> Entry | None:
-        """What the key holds after this change."""
-        if self.after is None:
-            return None
-        return Entry(
-            self.after,
-            self.revision,
-            self.created_revision,
-            self.created_at_ms,
-            self.timestamp_ms,
-            self.expires_at_ms,
-        )
+        return "state:created" if self.replaced is None else "state:updated"

@@ -104,8 +104,11 @@ Read = Get | ListValues | ListKeys | ListScopes
 Write = Set | Delete | Update
 Command = Read | Write
 
+WRITES = (Set, Update, Delete)
+"""What `Write` is, for `isinstance`; in order of how often it comes."""
 
-class Outcome(msgspec.Struct):
+
+class Outcome(msgspec.Struct, gc=False):
     """What became of a command. Filled in by the store.
 
     `settled` turns true, once, when the outcome is final: at once for most reads, with the commit
@@ -131,28 +134,12 @@ def change_of(
 
     Pure, and the only place where a write's meaning is decided, for every store.
     """
-    old = before.value if before is not None else None
-    after, errors = command.apply(old)
-    if before is not None:
-        previous, created, created_at = (
-            before.revision,
-            before.created_revision,
-            before.created_at_ms,
-        )
-    elif after is not None:
-        previous, created, created_at = 0, revision, now_ms
+    after, errors = command.apply(before.value if before is not None else None)
+    if after is None:
+        entry = None
+    elif before is None:
+        entry = Entry(after, revision, revision, now_ms, now_ms)
     else:
-        previous, created, created_at = 0, 0, 0
-    change = Change(
-        revision,
-        command.scope,
-        command.key,
-        old,
-        after,
-        previous,
-        created,
-        created_at,
-        now_ms,
-        command.origin,
-    )
+        entry = Entry(after, revision, before.created_revision, before.created_at_ms, now_ms)
+    change = Change(revision, command.scope, command.key, before, entry, now_ms, command.origin)
     return change, errors

@@ -50,6 +50,8 @@ class Store(Protocol):
     def execute(self, command: Command) -> Outcome:
         """Run one command after all that were executed before it. Never waits.
 
+        The changes of one commit carry the time at which the first of them was executed.
+
         Raises:
             LimitExceeded: a list larger than its `bytes_max`.
             DiskFull, StoreReadOnly: the write is refused; nothing changed.
@@ -75,6 +77,10 @@ class Store(Protocol):
     @property
     def revision(self) -> int:
         """The newest durable revision; 0 in a store that was never written."""
+
+    @property
+    def executed_revision(self) -> int:
+        """That of the newest executed change, which may not be durable yet."""
 
     @property
     def oldest_revision(self) -> int:

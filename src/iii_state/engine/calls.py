@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from iii_state.core.changes import ANONYMOUS, Origin
-from iii_state.core.values import encode_text
+from iii_state.core.values import JsonText, encode_text
 from iii_state.engine.invocations import Failure, Reply
 from iii_state.engine.workers import REASON_CHARACTERS_MAX, Worker
 from iii_state.errors import StateError
@@ -30,7 +30,7 @@ class Call(msgspec.Struct):
     """
 
     function_text: bytes
-    data: bytes
+    data: JsonText
     invocation_id: str | None = None
     metadata: bytes | None = None
     origin: Origin = ANONYMOUS
@@ -60,14 +60,14 @@ class Call(msgspec.Struct):
 
     def data_for_worker(self) -> bytes:
         """The data as the executing worker gets it."""
-        return self.data
+        return bytes(self.data)
 
     def trace_for_worker(self) -> bytes:
         """The trace members as the executing worker gets them."""
         return b""
 
 
-class WorkerCall(Call):
+class WorkerCall(Call, gc=False):
     """A call made by a worker."""
 
     caller: Worker = None  # type: ignore[assignment]  # always given
@@ -122,7 +122,7 @@ class WorkerCall(Call):
 
         Source: docs/protocol.md, `_caller_worker_id`.
         """
-        data = self.data
+        data = bytes(self.data)
         if not data.startswith(b"{"):
             return data
         if b'"_caller_worker_id"' in data:

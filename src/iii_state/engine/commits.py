@@ -50,8 +50,6 @@ class Commits:
         self._trouble: str | None = None
         self._idle = asyncio.Event()
         self._idle.set()
-        self.newest_revision = store.revision
-        """That of the newest executed change, which may not be durable yet."""
 
     def start(self) -> None:
         """Begin to commit. Needs a running event loop."""
@@ -68,8 +66,6 @@ class Commits:
         except StorageError as error:
             self._note(error)
             raise
-        if outcome.change is not None:
-            self.newest_revision = outcome.change.revision
         if outcome.reading is not None:
             self._read(call, encode, outcome)
         elif not outcome.settled:
@@ -180,11 +176,13 @@ class Commits:
             self._idle.clear()
             self._wakeup.set()
         weight = len(call.data)
-        if outcome.change is not None and outcome.change.before is not None:
-            weight += len(outcome.change.before)
+        change = outcome.change
+        if change is not None and change.replaced is not None:
+            weight += len(change.replaced.value)
         self._waiting.append((call, encode, outcome, weight))
-        if call.caller is not None:
-            call.caller.in_flight.add(weight)
+        caller = call.caller
+        if caller is not None:
+            caller.in_flight.add(weight)
 
     def _fail(self, call: Call, failure: StateError) -> None:
         self._note(failure)

@@ -245,7 +245,7 @@ class Engine:
         function = self.functions.find(frame.namespace or DEFAULT_NAMESPACE, function_id)
         call = WorkerCall(
             function.text if function is not None else encode_text(function_id),
-            bytes(frame.data) or b"null",
+            frame.data if frame.data is not ABSENT else b"null",
             frame.invocation_id,
             None if frame.metadata is ABSENT else bytes(frame.metadata),
             worker.origin,

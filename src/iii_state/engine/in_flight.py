@@ -37,7 +37,11 @@ class InFlight:
         """A call of this weight begins to wait."""
         self._calls += 1
         self._bytes += weight
-        if not self._is_full and (self._calls >= self._calls_max or self._bytes >= self._bytes_max):
+        if self._calls >= self._calls_max or self._bytes >= self._bytes_max:
+            self._fill()
+
+    def _fill(self) -> None:
+        if not self._is_full:
             self._is_full = True
             self._peer.pause_reading()
 

@@ -201,7 +201,7 @@ class Registrations:
 
     def _take_trigger(self, worker: Worker, frame: Registration) -> None:
         """A trigger hears of what is written after its message, also when that has to wait."""
-        revision = self._engine.commits.newest_revision
+        revision = self._engine.store.executed_revision
         self._apply_in_turn(worker, partial(self._register_trigger, worker, frame, revision))
 
     def _register_trigger(self, worker: Worker, frame: Registration, revision: int) -> None:

@@ -40,14 +40,14 @@ OWNER = "iii-state"
 """The worker under which discovery lists the state functions."""
 
 
-class KeyRequest(msgspec.Struct):
+class KeyRequest(msgspec.Struct, gc=False):
     """A request about one key."""
 
     scope: str
     key: str
 
 
-class SetRequest(msgspec.Struct):
+class SetRequest(msgspec.Struct, gc=False):
     """A request to write one key. `data` is the older name of `value`."""
 
     scope: str
@@ -111,10 +111,11 @@ class StateFunctions:
             value = _only_one(value, bytes(request.data))
         if not value:
             raise InvalidRequest("Object missing required field `value`")
+        scope, key = request.scope, request.key
         if len(call.data) > self._harmless_bytes:
-            self._check_names(request.scope, request.key)
+            self._check_names(scope, key)
             self._check_value(value)
-        self._submit(call, Set(request.scope, request.key, value, call.origin), _old_and_new)
+        self._submit(call, Set(scope, key, value, call.origin), _old_and_new)
 
     def _get(self, call: Call, request: KeyRequest) -> None:
         self._submit(call, Get(request.scope, request.key), _value)
@@ -208,8 +209,12 @@ def _value_too_large(limit: str, actual: int, bound: int) -> LimitExceeded:
 def _old_and_new(outcome: Outcome) -> bytes:
     change = outcome.change
     assert change is not None
-    assert change.after is not None
-    return b'{"new_value":%b,"old_value":%b}' % (change.after, change.before or b"null")
+    entry, replaced = change.entry, change.replaced
+    assert entry is not None
+    return b'{"new_value":%b,"old_value":%b}' % (
+        entry.value,
+        replaced.value if replaced is not None else b"null",
+    )
 
 
 def _old_and_new_and_errors(outcome: Outcome) -> bytes:

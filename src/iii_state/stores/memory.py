@@ -6,20 +6,19 @@ from collections.abc import Callable, Sequence
 
 from iii_state.core.changes import Change, Entry
 from iii_state.core.commands import (
+    WRITES,
     Command,
     Get,
     ListKeys,
-    ListScopes,
     ListValues,
     Outcome,
+    Read,
     change_of,
 )
 from iii_state.core.store import StoreInfo
 from iii_state.core.values import encode_text
 from iii_state.errors import LimitExceeded, RevisionCompacted
-
-CHANGE_OVERHEAD_BYTES = 320
-"""What a kept change costs beyond its values, roughly."""
+from iii_state.stores.recent import RecentChanges, bounded
 
 
 class MemoryStore:
@@ -38,9 +37,9 @@ class MemoryStore:
         self._revision = 0
         self._bytes = 0
         self._pending: list[Change] = []
-        self._history: dict[int, Change] = {}
-        self._history_bytes = 0
-        self._history_bytes_max = history_bytes
+        self._pending_bytes = 0
+        self._now_ms = 0
+        self._recent = RecentChanges(history_bytes)
 
     @property
     def revision(self) -> int:
@@ -48,12 +47,30 @@ class MemoryStore:
         return self._revision
 
     @property
+    def executed_revision(self) -> int:
+        """See `Store.executed_revision`."""
+        return self._revision + len(self._pending)
+
+    @property
     def oldest_revision(self) -> int:
         """See `Store.oldest_revision`."""
-        return self._revision - len(self._history)
+        after = self._recent.after
+        return after if after is not None else self._revision
 
     def execute(self, command: Command) -> Outcome:
         """See `Store.execute`. Every outcome is settled at once."""
+        if not isinstance(command, WRITES):
+            return self._read(command)
+        scope = self._scopes.get(command.scope)
+        before = scope.get(command.key) if scope is not None else None
+        if not self._pending:
+            self._now_ms = self._clock_ms()
+        change, errors = change_of(command, before, self.executed_revision + 1, self._now_ms)
+        self._apply(change, scope)
+        self._pending.append(change)
+        return Outcome(True, change, errors)
+
+    def _read(self, command: Read) -> Outcome:
         if isinstance(command, Get):
             of_scope = self._scopes.get(command.scope)
             return Outcome(True, entry=of_scope.get(command.key) if of_scope else None)
@@ -63,20 +80,15 @@ class MemoryStore:
         if isinstance(command, ListKeys):
             keys = sorted(self._scopes.get(command.scope, ()))
             return Outcome(True, values=_bounded([encode_text(key) for key in keys], command))
-        if isinstance(command, ListScopes):
-            return Outcome(True, values=[encode_text(name) for name in sorted(self._scopes)])
-        before = self._scopes.get(command.scope, {}).get(command.key)
-        change, errors = change_of(
-            command, before, self._revision + len(self._pending) + 1, self._clock_ms()
-        )
-        self._apply(change, before)
-        return Outcome(True, change, errors)
+        return Outcome(True, values=[encode_text(name) for name in sorted(self._scopes)])
 
     async def commit(self) -> Sequence[Change]:
         """See `Store.commit`."""
         changes, self._pending = self._pending, []
-        for change in changes:
-            self._remember(change)
+        if changes:
+            self._revision = changes[-1].revision
+            self._recent.add(changes, self._pending_bytes)
+            self._pending_bytes = 0
         return changes
 
     def changes(self, after: int, limit: int, bytes_max: int) -> Sequence[Change]:
@@ -87,15 +99,7 @@ class MemoryStore:
                 f"for is {self.oldest_revision}",
                 oldest_revision=self.oldest_revision,
             )
-        taken: list[Change] = []
-        size = 0
-        for revision in range(after + 1, min(after + limit, self._revision) + 1):
-            change = self._history[revision]
-            taken.append(change)
-            size += len(change.before or b"") + len(change.after or b"")
-            if size >= bytes_max:
-                break
-        return taken
+        return bounded(self._recent.since(after), limit, bytes_max)
 
     def info(self) -> StoreInfo:
         """See `Store.info`."""
@@ -113,30 +117,21 @@ class MemoryStore:
         """See `Store.close`."""
         await self.commit()
 
-    def _apply(self, change: Change, before: Entry | None) -> None:
-        entry = change.entry
+    def _apply(self, change: Change, scope: dict[str, Entry] | None) -> None:
+        entry, replaced = change.entry, change.replaced
+        replaced_bytes = len(replaced.value) if replaced is not None else 0
+        entry_bytes = 0
         if entry is not None:
-            self._scopes.setdefault(change.scope, {})[change.key] = entry
-            self._bytes += len(entry.value)
-        elif before is not None:
-            entries = self._scopes[change.scope]
-            del entries[change.key]
-            if not entries:
+            entry_bytes = len(entry.value)
+            if scope is None:
+                scope = self._scopes[change.scope] = {}
+            scope[change.key] = entry
+        elif scope is not None and replaced is not None:
+            del scope[change.key]
+            if not scope:
                 del self._scopes[change.scope]
-        self._bytes -= len(before.value) if before else 0
-        self._pending.append(change)
-
-    def _remember(self, change: Change) -> None:
-        self._revision = change.revision
-        self._history[change.revision] = change
-        self._history_bytes += _size(change)
-        while self._history_bytes > self._history_bytes_max and len(self._history) > 1:
-            oldest = self._history.pop(self.oldest_revision + 1)
-            self._history_bytes -= _size(oldest)
-
-
-def _size(change: Change) -> int:
-    return len(change.before or b"") + len(change.after or b"") + CHANGE_OVERHEAD_BYTES
+        self._bytes += entry_bytes - replaced_bytes
+        self._pending_bytes += entry_bytes + replaced_bytes
 
 
 def _bounded(values: list[bytes], command: ListValues | ListKeys) -> list[bytes]:

@@ -5,6 +5,7 @@ Source: RFC 6455 section 5.2.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 
 TEXT = 0x81
@@ -15,6 +16,7 @@ _medium = Struct(">BBH").pack
 _long = Struct(">BBQ").pack
 
 
+@lru_cache(4096)
 def frame_header(opcode: int, length: int) -> bytes:
     """The header of a final frame with `length` bytes of payload."""
     if length < 126:

@@ -1,15 +1,15 @@
-"""The change feed: recent changes from memory, older ones from the log."""
+"""The change feed as far back as the log reaches: changes read from the segments."""
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 
-from iii_state.core.changes import ANONYMOUS, Change, Origin
+from iii_state.core.changes import ANONYMOUS, Change, Entry, Origin
 from iii_state.errors import StorageError
 from iii_state.stores.disk.blocks import Block, read_block
 from iii_state.stores.disk.format import (
@@ -22,12 +22,6 @@ from iii_state.stores.disk.format import (
 )
 from iii_state.stores.disk.segment import Segment, Segments, damaged, read_entry
 
-CHANGE_OVERHEAD_BYTES = 320
-"""What a kept change costs beyond its values, roughly."""
-
-SLACK_BATCHES = 256
-"""Empty places at the front of the recent batches that are not worth moving the others for."""
-
 BLOCKS_KEPT = 2
 """Blocks read last that are kept: the feed is read in slices that end inside a block."""
 
@@ -35,52 +29,6 @@ PLACES_KEPT = 1 << 20
 """Records of which it is kept where they are: the values before a change are anywhere."""
 
 NO_VALUE = 0xFFFFFFFF
-
-
-class RecentChanges:
-    """The newest changes, bounded by bytes, in the batches that they were committed in."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._first_revisions: list[int] = []
-        self._batches: list[Sequence[Change]] = []
-        self._sizes: list[int] = []
-        self._start = 0
-        self._bytes = 0
-
-    @property
-    def after(self) -> int | None:
-        """The lowest revision whose successors are all here; None when nothing is."""
-        return self._first_revisions[self._start] - 1 if self._batches else None
-
-    def add(self, changes: Sequence[Change], value_bytes: int) -> None:
-        """Add a batch, with the bytes of its values, and let go of the oldest."""
-        size = value_bytes + len(changes) * CHANGE_OVERHEAD_BYTES
-        self._first_revisions.append(changes[0].revision)
-        self._batches.append(changes)
-        self._sizes.append(size)
-        self._bytes += size
-        start, last = self._start, len(self._batches) - 1
-        while self._bytes > self._bytes_max and start < last:
-            self._bytes -= self._sizes[start]
-            self._batches[start] = ()
-            start += 1
-        if start > SLACK_BATCHES and start * 2 > last:
-            for column in (self._first_revisions, self._batches, self._sizes):
-                del column[:start]
-            start = 0
-        self._start = start
-
-    def since(self, after: int) -> Iterator[Change]:
-        """Changes above a revision, ascending."""
-        at = bisect_right(self._first_revisions, after + 1, lo=self._start)
-        for changes in self._batches[max(at - 1, self._start) :]:
-            if changes[-1].revision > after:
-                yield from changes[bisect_right(changes, after, key=_revision) :]
-
-
-def _revision(change: Change) -> int:
-    return change.revision
 
 
 class BlockRecords(msgspec.Struct, frozen=True, gc=False):
@@ -149,18 +97,18 @@ class History:
                 if block is not None and block.header.last_revision > after:
                     yield from self._changes(block, after)
 
-    def value_at(self, revision: int) -> bytes | None:
-        """The value that the change with that revision wrote; None when it deleted.
+    def entry_at(self, revision: int) -> Entry | None:
+        """What the change with that revision left; None when it deleted.
 
         Raises:
             StoreDamaged, StorageError: it cannot be read.
         """
         for segment in self._segments.ordered:
             if segment.first_revision <= revision <= segment.last_revision:
-                return self._value_in(segment, revision)
+                return self._entry_in(segment, revision)
         raise StorageError(f"the value written at revision {revision} is no longer kept")
 
-    def _value_in(self, segment: Segment, revision: int) -> bytes | None:
+    def _entry_in(self, segment: Segment, revision: int) -> Entry | None:
         offset = segment.signposts.before(revision)
         while offset < segment.end:
             records = self._records(segment, offset)
@@ -171,7 +119,7 @@ class History:
                     break
                 if at < 0:
                     return None
-                return read_entry(self._segments.files, segment, at).value
+                return read_entry(self._segments.files, segment, at)
         raise StorageError(f"the value written at revision {revision} is no longer kept")
 
     def _records(self, segment: Segment, offset: int) -> BlockRecords:
@@ -231,15 +179,11 @@ class History:
                 revisions[at],
                 scopes[at],
                 columns.keys[at],
-                self.value_at(previous) if previous else None,
-                None if kinds[at] == DELETE else entry.value,
-                previous,
-                entry.created_revision,
-                entry.created_at_ms,
+                self.entry_at(previous) if previous else None,
+                None if kinds[at] == DELETE else entry,
                 entry.updated_at_ms,
                 origins[at],
                 causes[at],
-                entry.expires_at_ms,
             )
 
     def forget(self, segment: Segment) -> None:

@@ -1,20 +1,21 @@
 """The bytes of format version 1: segment headers, blocks and records. Pure.
 
-`docs/storage.md` specifies them byte by byte. Integers are little-endian, checksums CRC-32 (the one
+`docs/storage.md` specifies them byte by byte. Integers are little-endian, checksums CRC-32 (that
 of zlib), columns msgpack, values the caller's own JSON text.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
+from operator import attrgetter
 from typing import TypeVar
-from zlib import crc32
 
 import msgspec
+from isal.isal_zlib import crc32
 
-from iii_state.core.changes import ANONYMOUS, Change, Entry
+from iii_state.core.changes import ANONYMOUS, Change, Entry, Origin
 
 T = TypeVar("T")
 
@@ -226,28 +227,26 @@ _decode_columns = msgspec.msgpack.Decoder(Columns).decode
 
 
 def encode_changes(changes: Sequence[Change]) -> tuple[Payload, list[int]]:
-    """A batch as the payload of one block, and the lengths of its records with their prefixes."""
-    tail, checksum, crc = RECORD_TAIL.pack, CHECKSUM.pack, crc32
-    parts: list[bytes] = []
-    add = parts.append
-    lengths: list[int] = []
-    for change in changes:
-        value = change.after
-        if value is None:
-            value = b""
-        length = len(value)
-        head = tail(
+    """A batch as the payload of one block, and the lengths of its records' values."""
+    entries = [change.entry or _gravestone(change) for change in changes]
+    values = [entry.value for entry in entries]
+    lengths = list(map(len, values))
+    pack = RECORD_TAIL.pack
+    tails = [
+        pack(
             length,
-            change.revision,
-            change.created_revision,
-            change.created_at_ms,
-            change.timestamp_ms,
-            change.expires_at_ms,
+            entry.revision,
+            entry.created_revision,
+            entry.created_at_ms,
+            entry.updated_at_ms,
+            entry.expires_at_ms,
         )
-        add(checksum(crc(value, crc(head))))
-        add(head)
-        add(value)
-        lengths.append(length)
+        for length, entry in zip(lengths, entries, strict=True)
+    ]
+    parts = [b""] * (3 * len(changes))
+    parts[0::3] = map(CHECKSUM.pack, map(crc32, values, map(crc32, tails)))
+    parts[1::3] = tails
+    parts[2::3] = values
     first, last = changes[0], changes[-1]
     meta = _encode(_columns_of(changes, lengths))
     payload = Payload(
@@ -256,23 +255,43 @@ def encode_changes(changes: Sequence[Change]) -> tuple[Payload, list[int]]:
     return payload, lengths
 
 
+def _gravestone(change: Change) -> Entry:
+    """What stands in the record of a delete: when the key that it ended was made, if there was."""
+    replaced, now_ms = change.replaced, change.timestamp_ms
+    if replaced is None:
+        return Entry(b"", change.revision, 0, 0, now_ms)
+    return Entry(b"", change.revision, replaced.created_revision, replaced.created_at_ms, now_ms)
+
+
 def _columns_of(changes: Sequence[Change], lengths: list[int]) -> Columns:
     columns = Columns(
         [change.key for change in changes],
         shortened([change.scope for change in changes]),
         lengths,
-        [change.previous_revision for change in changes],
+        [0 if change.replaced is None else change.replaced.revision for change in changes],
     )
     if 0 in lengths:
-        kinds = bytes([DELETE if change.after is None else SET for change in changes])
+        kinds = bytes([DELETE if change.entry is None else SET for change in changes])
         columns.kinds = kinds if any(kinds) else None
-    if any([change.origin is not ANONYMOUS for change in changes]):  # noqa: C419 (faster so)
-        columns.workers = shortened([change.origin.worker for change in changes])
-        columns.functions = shortened([change.origin.function for change in changes])
-        columns.depths = shortened([change.origin.depth for change in changes])
-    if any([change.cause for change in changes]):  # noqa: C419
+    origins = [change.origin for change in changes]
+    distinct = list({id(origin): origin for origin in origins}.values())
+    if distinct != [ANONYMOUS]:
+        columns.workers = _of_origins(attrgetter("worker"), origins, distinct)
+        columns.functions = _of_origins(attrgetter("function"), origins, distinct)
+        columns.depths = _of_origins(attrgetter("depth"), origins, distinct)
+    if any([change.cause for change in changes]):  # noqa: C419 (faster so)
         columns.causes = shortened([change.cause for change in changes])
     return columns
+
+
+def _of_origins(
+    member: Callable[[Origin], T], origins: list[Origin], distinct: list[Origin]
+) -> list[T]:
+    """One member of many origins, of which few are distinct."""
+    first = member(distinct[0])
+    if all(member(origin) == first for origin in distinct):
+        return [first]
+    return list(map(member, origins))
 
 
 def shortened(column: list[T]) -> list[T]:

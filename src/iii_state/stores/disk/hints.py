@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from zlib import crc32
 
 import msgspec
+from isal.isal_zlib import crc32
 
 from iii_state.stores.disk.blocks import Block, walk
 from iii_state.stores.disk.files import Files

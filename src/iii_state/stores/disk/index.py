@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from iii_state.core.changes import Entry
+from iii_state.core.changes import Change, Entry
 
 SHARDS = 61
 """Tables of a large scope. A prime: the shard must not follow from the bits that a table uses."""
@@ -45,7 +45,7 @@ def offset_of(place: int) -> int:
 
 
 class Resident(msgspec.Struct, gc=False):
-    """A key whose entry is in memory; without an entry, one that was deleted since."""
+    """A key whose entry is in memory; without an entry, one that no key leads to any more."""
 
     place: int
     entry: Entry | None
@@ -126,39 +126,52 @@ class Index:
         shards = found.shards
         return (found.one if shards is None else shards[hash(key) % SHARDS]).get(key)
 
-    def put(self, scope: str, key: str, place: int, entry: Entry, before_bytes: int) -> int:
-        """Set a key's place and entry; the value before had that many bytes.
+    def put(
+        self, change: Change, place: int, grown_bytes: int, resident: Resident | None = None
+    ) -> int:
+        """Let a key lead to what a change left, at a place, larger than before by so many bytes.
+
+        `resident` is what the key led to when the change was made, if it is known: while that
+        holds what the change replaced, the key still leads to it. Call `make_room` at times.
 
         Returns the place it had, 0 if it is new.
         """
+        entry = change.entry
+        assert entry is not None
+        if resident is not None and resident.entry is change.replaced:
+            keys = resident.scope
+            former_place = resident.place
+            resident.place, resident.entry, resident.is_used = place, entry, True
+            self.resident_bytes += grown_bytes
+        else:
+            keys, former_place = self._set(change.scope, change.key, place, entry, grown_bytes)
+        if grown_bytes:
+            keys.value_bytes += grown_bytes
+            self.value_bytes += grown_bytes
+        return former_place
+
+    def _set(
+        self, scope: str, key: str, place: int, entry: Entry, grown_bytes: int
+    ) -> tuple[ScopeIndex, int]:
         keys = self.scopes.get(scope)
         if keys is None:
             keys = self.scopes[scope] = ScopeIndex()
-        shards = keys.shards
-        table = keys.one if shards is None else shards[hash(key) % SHARDS]
+        table = keys.table(key)
         former = table.get(key)
-        value_bytes = len(entry.value)
-        grown_bytes = value_bytes - before_bytes
         if isinstance(former, Resident):
             former_place = former.place
             former.place, former.entry, former.is_used = place, entry, True
             self.resident_bytes += grown_bytes
-        else:
-            former_place = former or 0
-            resident = Resident(place, entry, keys, key)
-            self._residents.append(resident)
-            self.resident_bytes += value_bytes + RESIDENT_OVERHEAD_BYTES
-            if former is None:
-                self.keys += 1
-                keys.add(key, resident)
-            else:
-                table[key] = resident
-        if grown_bytes:
-            keys.value_bytes += grown_bytes
-            self.value_bytes += grown_bytes
-        if self.resident_bytes > self.resident_bytes_max:
-            self._make_room()
-        return former_place
+            return keys, former_place
+        resident = Resident(place, entry, keys, key)
+        self._residents.append(resident)
+        self.resident_bytes += len(entry.value) + RESIDENT_OVERHEAD_BYTES
+        if former is None:
+            self.keys += 1
+            keys.add(key, resident)
+            return keys, 0
+        table[key] = resident
+        return keys, former
 
     def warm(self, scope: str, key: str, entry: Entry) -> None:
         """Keep the entry of a key that was read from disk."""
@@ -169,8 +182,7 @@ class Index:
         table[key] = resident = Resident(place, entry, keys, key)
         self._residents.append(resident)
         self.resident_bytes += len(entry.value) + RESIDENT_OVERHEAD_BYTES
-        if self.resident_bytes > self.resident_bytes_max:
-            self._make_room()
+        self.make_room()
 
     def pop(self, scope: str, key: str, value_bytes: int) -> int:
         """Forget a key, whose value had that many bytes; returns the place it had, 0 if none."""
@@ -213,7 +225,8 @@ class Index:
             return False
         return True
 
-    def _make_room(self) -> None:
+    def make_room(self) -> None:
+        """Let go of entries that nobody asked for in a while, if there are too many in memory."""
         residents = self._residents
         while self.resident_bytes > self.resident_bytes_max and residents:
             resident = residents.popleft()
@@ -225,4 +238,5 @@ class Index:
                 residents.append(resident)
             else:
                 resident.scope.table(resident.key)[resident.key] = resident.place
+                resident.entry = None
                 self.resident_bytes -= len(entry.value) + RESIDENT_OVERHEAD_BYTES

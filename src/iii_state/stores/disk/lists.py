@@ -108,7 +108,7 @@ def keys_of(scope: ScopeIndex | None, pending: dict[str, Change] | None) -> list
     if pending is None:
         return keys
     keys = [key for key in keys if key not in pending]
-    keys += [key for key, change in pending.items() if change.after is not None]
+    keys += [key for key, change in pending.items() if change.entry is not None]
     return keys
 
 
@@ -122,7 +122,7 @@ def scope_names(index: Index, pending: dict[str, dict[str, Change]]) -> tuple[li
         keys = durable.keys if durable is not None else 0
         for key, change in changes.items():
             was_there = durable is not None and durable.get(key) is not None
-            keys += (change.after is not None) - was_there
+            keys += (change.entry is not None) - was_there
         if keys:
             names.add(name)
         else:

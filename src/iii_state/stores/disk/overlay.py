@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from iii_state.core.changes import Change
 from iii_state.core.commands import Outcome, Read
+from iii_state.stores.disk.index import Resident
 
 BATCH_CHANGES_MAX = 8192
 """Changes in one block. With more, the loop would stall while they are encoded and applied."""
@@ -15,14 +16,20 @@ BATCH_BYTES_MAX = 8 << 20
 
 
 class Batch:
-    """Changes that become durable together, as one block, and the outcomes that wait for it."""
+    """Changes that become durable together, as one block, and the outcomes that wait for it.
 
-    __slots__ = ("changes", "outcomes", "reads", "value_bytes")
+    All carry the time at which the first of them was made. `residents` has, for each change, what
+    the index held of the key in memory, if it was asked.
+    """
+
+    __slots__ = ("changes", "outcomes", "reads", "residents", "timestamp_ms", "value_bytes")
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
+        self.residents: list[Resident | None] = []
         self.outcomes: list[Outcome] = []
         self.reads: list[tuple[Outcome, Read]] = []
+        self.timestamp_ms = 0
         self.value_bytes = 0
 
     @property
@@ -63,6 +70,6 @@ def growth(changes: Iterable[Change], scope: str) -> tuple[int, int]:
     keys = value_bytes = 0
     for change in changes:
         if change.scope == scope:
-            keys += (change.after is not None) - (change.before is not None)
+            keys += (change.entry is not None) - (change.replaced is not None)
             value_bytes += len(change.after or b"") - len(change.before or b"")
     return keys, value_bytes

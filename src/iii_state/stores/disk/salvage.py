@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from zlib import crc32
 
 import msgspec
+from isal.isal_zlib import crc32
 
 from iii_state.stores.disk.blocks import (
     Block,

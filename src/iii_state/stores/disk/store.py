@@ -10,20 +10,11 @@ import asyncio
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from itertools import takewhile
 from pathlib import Path
 
 from iii_state.core.changes import Change, Entry
-from iii_state.core.commands import (
-    Command,
-    Delete,
-    Get,
-    Outcome,
-    Read,
-    Set,
-    Update,
-    Write,
-    change_of,
-)
+from iii_state.core.commands import WRITES, Command, Get, Outcome, Read, change_of
 from iii_state.core.store import Durability, StoreInfo
 from iii_state.errors import (
     DiskFull,
@@ -34,10 +25,10 @@ from iii_state.errors import (
     StoreReadOnly,
 )
 from iii_state.stores.disk.directory import claim
-from iii_state.stores.disk.feed import History, RecentChanges
+from iii_state.stores.disk.feed import History
 from iii_state.stores.disk.files import Files
 from iii_state.stores.disk.format import RECORD_PREFIX_BYTES
-from iii_state.stores.disk.index import Resident, place_at
+from iii_state.stores.disk.index import place_at
 from iii_state.stores.disk.lists import Lists
 from iii_state.stores.disk.log import Log, disk_full, read_only
 from iii_state.stores.disk.maintenance import Maintenance
@@ -46,6 +37,7 @@ from iii_state.stores.disk.recovery import Recovery
 from iii_state.stores.disk.retention import Retention
 from iii_state.stores.disk.segment import Segment
 from iii_state.stores.disk.writer import Writer
+from iii_state.stores.recent import RecentChanges, bounded
 
 VALUE_BYTES_MAX = 1 << 30
 """No value may have more bytes, so that a block stays below 4 GiB."""
@@ -58,9 +50,6 @@ FREEZE_ABOVE_KEYS = 100_000
 
 BACKGROUND_THREADS = 3
 """One waits for a merge, one writes zeros, one reads a long list."""
-
-_ABSENT = b""
-WRITES = (Set, Update, Delete)
 
 
 class DiskStore:
@@ -200,19 +189,31 @@ class DiskStore:
             StoreDamaged, StorageError: the record that the command needs cannot be read.
             InvalidRequest: a name that is no valid Unicode text.
         """
-        if isinstance(command, WRITES):
-            return self._write(command)
-        return self._read(command)
-
-    def _write(self, command: Write) -> Outcome:
+        if not isinstance(command, WRITES):
+            return self._read(command)
         scope, key = command.scope, command.key
         pending = self._overlay.scopes.get(scope)
-        replaced = pending.get(key) if pending is not None else None
-        before = replaced.entry if replaced is not None else self._durable(scope, key)
-        if before is None:
-            _require_text(scope, key)
-        change, errors = change_of(command, before, self._next_revision, self._clock_ms())
-        value_bytes = len(change.after) if change.after is not None else 0
+        earlier = pending.get(key) if pending is not None else None
+        resident = None
+        if earlier is not None:
+            before = earlier.entry
+        else:
+            found = self._index.get(scope, key)
+            if found is None:
+                _require_text(scope, key)
+                before = None
+            elif isinstance(found, int):
+                before = self._load(scope, key, found)
+            else:
+                resident, before = found, found.entry
+        batch = self._staged[-1]
+        if batch.value_bytes >= BATCH_BYTES_MAX or len(batch.changes) >= BATCH_CHANGES_MAX:
+            batch = Batch()
+            self._staged.append(batch)
+        if not batch.changes:
+            batch.timestamp_ms = self._clock_ms()
+        change, errors = change_of(command, before, self._next_revision, batch.timestamp_ms)
+        value_bytes = len(change.entry.value) if change.entry is not None else 0
         if self._log.is_hindered or value_bytes > VALUE_BYTES_MAX:
             self._require_writable(value_bytes)
         self._next_revision += 1
@@ -220,12 +221,9 @@ class DiskStore:
             self._overlay.scopes[scope] = {key: change}
         else:
             pending[key] = change
-        batch = self._staged[-1]
-        if batch.value_bytes >= BATCH_BYTES_MAX or len(batch.changes) >= BATCH_CHANGES_MAX:
-            batch = Batch()
-            self._staged.append(batch)
         outcome = Outcome(False, change, errors)
         batch.changes.append(change)
+        batch.residents.append(resident)
         batch.outcomes.append(outcome)
         batch.value_bytes += value_bytes
         return outcome
@@ -241,12 +239,15 @@ class DiskStore:
 
     def _durable(self, scope: str, key: str) -> Entry | None:
         found = self._index.get(scope, key)
+        if isinstance(found, int):
+            return self._load(scope, key, found)
         if found is None:
             return None
-        if isinstance(found, Resident):
-            found.is_used = True
-            return found.entry
-        entry = self._segments.entry(found)
+        found.is_used = True
+        return found.entry
+
+    def _load(self, scope: str, key: str, place: int) -> Entry:
+        entry = self._segments.entry(place)
         self._index.warm(scope, key, entry)
         return entry
 
@@ -288,7 +289,8 @@ class DiskStore:
         """See `Store.commit`. One block and one sync for each batch, in order."""
         if not self._staged[0].changes:
             return []
-        self._flying, self._staged = self._staged, [Batch()]
+        self._flying = [batch for batch in self._staged if batch.changes]
+        self._staged = [Batch()]
         durable: list[Change] = []
         while self._flying:
             batch = self._flying[0]
@@ -309,19 +311,11 @@ class DiskStore:
         kills = segment.kills
         place = place_at(segment.slot, offset)
         replaced_bytes = 0
-        for change, length in zip(batch.changes, lengths, strict=True):
-            before, after = change.before, change.after
-            before_bytes = len(before) if before is not None else 0
-            if after is not None:
-                entry = Entry(
-                    after,
-                    change.revision,
-                    change.created_revision,
-                    change.created_at_ms,
-                    change.timestamp_ms,
-                    change.expires_at_ms,
-                )
-                former = put(change.scope, change.key, place, entry, before_bytes)
+        for change, resident, length in zip(batch.changes, batch.residents, lengths, strict=True):
+            replaced = change.replaced
+            before_bytes = len(replaced.value) if replaced is not None else 0
+            if change.entry is not None:
+                former = put(change, place, length - before_bytes, resident)
             else:
                 former = self._index.pop(change.scope, change.key, before_bytes)
                 segment.tombstone_bytes += RECORD_PREFIX_BYTES
@@ -330,6 +324,7 @@ class DiskStore:
                 slot = former >> 32
                 kills[slot] = kills.get(slot, 0) + RECORD_PREFIX_BYTES + before_bytes
             place += RECORD_PREFIX_BYTES + length
+        self._index.make_room()
         self._revision = batch.changes[-1].revision
         self._recent.add(batch.changes, batch.value_bytes + replaced_bytes)
         is_all = len(self._flying) == 1 and not self._staged[0].changes
@@ -378,6 +373,11 @@ class DiskStore:
         return self._revision
 
     @property
+    def executed_revision(self) -> int:
+        """See `Store.executed_revision`."""
+        return self._next_revision - 1
+
+    @property
     def oldest_revision(self) -> int:
         """See `Store.oldest_revision`."""
         return self._retention.revision
@@ -397,16 +397,8 @@ class DiskStore:
         kept_after = self._recent.after
         is_recent = kept_after is not None and after >= kept_after
         source = self._recent.since(after) if is_recent else self._history.since(after)
-        taken: list[Change] = []
-        size = 0
-        for change in source:
-            if change.revision > self._revision or len(taken) >= limit:
-                break
-            taken.append(change)
-            size += len(change.before or _ABSENT) + len(change.after or _ABSENT)
-            if size >= bytes_max:
-                break
-        return taken
+        durable = takewhile(lambda change: change.revision <= self._revision, source)
+        return bounded(durable, limit, bytes_max)
 
     def info(self) -> StoreInfo:
         """See `Store.info`."""

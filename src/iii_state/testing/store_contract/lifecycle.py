@@ -226,8 +226,7 @@ class DurabilityContract(Contract):
         await rig.open()
         change = await rig.set("k", b"2")
 
-        assert (change.before, change.previous_revision) == (b"1", made.revision)
-        assert change.created_revision == made.revision
+        assert change.replaced == made.entry
         assert change.event_type == "state:updated"
 
     async def test_list_order_survives_reopening(self, rig: Rig) -> None:
