@@ -10,10 +10,13 @@ from itertools import count
 import msgspec
 
 from iii_state.core.bindings import Binding, BindingConfig
+from iii_state.core.changes import Origin
 from iii_state.core.commands import Set
+from iii_state.core.dead_letters import DeadLetters
 from iii_state.core.deliveries import Limits
 from iii_state.engine.followers import BindingStatus
 from iii_state.engine.invocations import Failure, Reply
+from iii_state.engine.ledgers import MemoryLedger
 from iii_state.engine.reactions import Reactions
 from iii_state.stores.memory import MemoryStore
 from iii_state.testing.clocks import FakeClock
@@ -24,13 +27,23 @@ BROKEN = Failure("invocation_failed", "no")
 SMALL = Limits(in_flight_max=2, read_ahead_max=6, interruptions_max=1000)
 
 
+class HandTimer:
+    """Something that happens later, or does not."""
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self.callback = callback
+
+    def cancel(self) -> None:
+        self.callback = lambda: None
+
+
 class HandTimers:
     """An event loop whose time and turns are moved by the test."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self._soon: deque[Callable[[], object]] = deque()
-        self._later: list[tuple[float, int, Callable[[], object]]] = []
+        self._later: list[tuple[float, int, HandTimer]] = []
         self._ids = count()
 
     def time(self) -> float:
@@ -39,8 +52,10 @@ class HandTimers:
     def call_soon(self, callback: Callable[[], object], /) -> None:
         self._soon.append(callback)
 
-    def call_later(self, delay: float, callback: Callable[[], object], /) -> None:
-        heapq.heappush(self._later, (self.now + delay, next(self._ids), callback))
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> HandTimer:
+        timer = HandTimer(callback)
+        heapq.heappush(self._later, (self.now + delay, next(self._ids), timer))
+        return timer
 
     def turn(self) -> bool:
         """One turn of the loop; false if there was nothing to do."""
@@ -59,7 +74,7 @@ class HandTimers:
     def advance(self, seconds: float) -> None:
         self.now += seconds
         while self._later and self._later[0][0] <= self.now:
-            heapq.heappop(self._later)[2]()
+            heapq.heappop(self._later)[2].callback()
         self.run()
 
 
@@ -143,18 +158,43 @@ class Bench:
     """Reactions over a memory store, written to by `set`."""
 
     def __init__(
-        self, *, history_bytes: int = 64 << 20, limits: Limits | None = None, window_s: float = 60.0
+        self,
+        *,
+        history_bytes: int = 64 << 20,
+        limits: Limits | None = None,
+        window_s: float = 60.0,
+        letters: DeadLetters | None = None,
     ) -> None:
-        self.store = MemoryStore(FakeClock(), history_bytes=history_bytes)
+        self.clock = FakeClock()
+        self.store = MemoryStore(self.clock, history_bytes=history_bytes)
+        self.ledger = MemoryLedger()
+        self._limits = limits
+        self._window_s = window_s
+        self._letters = letters
+        self.start()
+
+    def start(self) -> None:
+        """Begin, or begin anew as after a crash: with the store and the ledger as they are."""
         self.invoker = ScriptedInvoker()
         self.timers = HandTimers()
         self.reactions = Reactions(
-            self.store, self.invoker, self.timers, resume_window_s=window_s, limits=limits
+            self.store,
+            self.invoker,
+            self.timers,
+            resume_window_s=self._window_s,
+            limits=self._limits,
+            ledger=self.ledger,
+            letters=self._letters,
+            clock_ms=self.clock,
+            jitter=lambda: 0.0,
         )
 
-    async def set(self, scope: str = "s", key: str = "k", value: bytes = b"1") -> int:
+    async def set(
+        self, scope: str = "s", key: str = "k", value: bytes = b"1", depth: int = 0
+    ) -> int:
         """Write and commit one change; its revision."""
-        change = self.store.execute(Set(scope, key, value)).change
+        origin = Origin(depth=depth)
+        change = self.store.execute(Set(scope, key, value, origin=origin)).change
         assert change is not None
         self.reactions.committed(await self.store.commit())
         return change.revision

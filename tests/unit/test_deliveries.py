@@ -1,55 +1,38 @@
 from __future__ import annotations
 
 import pytest
+from delivery_bench import TINY, Course, change_of
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from iii_state.core.changes import Change
-from iii_state.core.deliveries import Deliveries, Delivery, Limits, Result
-
-BIG = Limits()
-TINY = Limits(in_flight_max=2, read_ahead_max=4, read_ahead_bytes_max=100, interruptions_max=2)
-
-
-def change_of(revision: int, key: str = "k", value: bytes = b"1") -> Change:
-    return Change(revision, "s", key, None, value, 0, revision, 0, 0)
-
-
-def offered(*keys: str, limits: Limits = BIG) -> Deliveries:
-    """Deliveries that were offered a change of each key, at revisions 1, 2, ..."""
-    deliveries = Deliveries(0, limits)
-    for revision, key in enumerate(keys, 1):
-        assert deliveries.offer(change_of(revision, key))
-    return deliveries
-
-
-def started(deliveries: Deliveries) -> list[int]:
-    return [delivery.change.revision for delivery in deliveries.next_ready()]
+from iii_state.core.changes import Change, Entry
+from iii_state.core.deliveries import Deliveries
+from iii_state.core.delivery import Delivery, Result
 
 
 def test_the_events_of_one_key_start_one_after_another() -> None:
-    deliveries = offered("a", "a", "b", "a")
-    assert started(deliveries) == [1, 3]
-    deliveries.finished(1, Result.DELIVERED)
-    assert started(deliveries) == [2]
-    deliveries.finished(3, Result.DELIVERED)
-    assert started(deliveries) == []
-    deliveries.finished(2, Result.DELIVERED)
-    assert started(deliveries) == [4]
+    course = Course("a", "a", "b", "a")
+    assert course.start() == [1, 3]
+    course.end(1, Result.DELIVERED)
+    assert course.start() == [2]
+    course.end(3, Result.DELIVERED)
+    assert course.start() == []
+    course.end(2, Result.DELIVERED)
+    assert course.start() == [4]
 
 
 def test_the_same_key_in_another_scope_is_another_key() -> None:
-    deliveries = offered("a")
-    deliveries.offer(Change(2, "t", "a", None, b"1", 0, 2, 0, 0))
-    assert started(deliveries) == [1, 2]
+    course = Course("a")
+    course.deliveries.offer(Change(2, "t", "a", None, Entry(b"1", 2, 2, 0, 0), 0))
+    assert course.start() == [1, 2]
 
 
 def test_no_more_are_in_flight_than_allowed() -> None:
-    deliveries = offered("a", "b", "c", limits=TINY)
-    assert started(deliveries) == [1, 2]
-    assert (deliveries.in_flight, deliveries.waiting) == (2, 1)
-    deliveries.finished(2, Result.DELIVERED)
-    assert started(deliveries) == [3]
+    course = Course("a", "b", "c", limits=TINY)
+    assert course.start() == [1, 2]
+    assert (course.deliveries.in_flight, course.deliveries.waiting) == (2, 1)
+    course.end(2, Result.DELIVERED)
+    assert course.start() == [3]
 
 
 @pytest.mark.parametrize(
@@ -59,84 +42,87 @@ def test_no_more_are_in_flight_than_allowed() -> None:
 def test_every_end_is_counted_and_frees_the_key(
     result: Result, counted: tuple[int, int, int]
 ) -> None:
-    deliveries = offered("a", "a")
-    assert started(deliveries) == [1]
-    deliveries.finished(1, result)
-    counters = deliveries.counters
+    course = Course("a", "a")
+    assert course.start() == [1]
+    course.end(1, result)
+    counters = course.deliveries.counters
     assert (counters.delivered, counters.skipped, counters.failed) == counted
     assert counters.matched == 2
-    assert started(deliveries) == [2]
+    assert course.start() == [2]
 
 
 def test_an_interrupted_delivery_is_made_again_before_the_later_ones_of_its_key() -> None:
-    deliveries = offered("a", "a", limits=TINY)
-    assert deliveries.next_ready() == [Delivery(change_of(1, "a"), 1)]
-    deliveries.finished(1, Result.INTERRUPTED)
-    assert deliveries.cursor(2) == 0
-    assert deliveries.next_ready() == [Delivery(change_of(1, "a"), 2)]
+    course = Course("a", "a", limits=TINY)
+    assert course.start() == [1]
+    assert course.attempts == {1: 1}
+    course.end(1, Result.INTERRUPTED)
+    assert course.cursor == 0
+    assert course.start() == [1]
+    assert course.attempts == {1: 2}
 
 
 def test_a_delivery_that_is_interrupted_too_often_has_failed() -> None:
-    deliveries = offered("a", "a", limits=TINY)
+    course = Course("a", "a", limits=TINY)
     for _ in range(3):
-        assert started(deliveries) == [1]
-        deliveries.finished(1, Result.INTERRUPTED)
-    assert deliveries.counters.failed == 1
-    assert started(deliveries) == [2]
+        assert course.start() == [1]
+        course.end(1, Result.INTERRUPTED)
+    assert course.deliveries.counters.failed == 1
+    assert course.start() == [2]
 
 
 def test_what_was_offered_before_is_ignored() -> None:
-    deliveries = offered("a")
-    assert deliveries.offer(change_of(1, "a"))
-    assert deliveries.counters.matched == 1
-    deliveries.pass_over(5)
-    deliveries.pass_over(2)
-    assert deliveries.offer(change_of(5, "b"))
-    assert started(deliveries) == [1]
+    course = Course("a")
+    assert course.deliveries.offer(change_of(1, "a"))
+    assert course.deliveries.counters.matched == 1
+    course.deliveries.pass_over(5)
+    course.deliveries.pass_over(2)
+    assert course.deliveries.offer(change_of(5, "b"))
+    assert course.start() == [1]
 
 
 def test_a_full_read_ahead_takes_no_more_until_half_of_it_is_gone() -> None:
-    deliveries = offered("a", "a", "a", "a", limits=TINY)
-    assert not deliveries.offer(change_of(5, "b"))
-    assert deliveries.position == 4
+    course = Course("a", "a", "a", "a", limits=TINY)
+    assert not course.deliveries.offer(change_of(5, "b"))
+    assert course.deliveries.position == 4
     for revision, has_room in ((1, False), (2, True)):
-        assert started(deliveries) == [revision]
-        assert deliveries.has_room is has_room
-        deliveries.finished(revision, Result.DELIVERED)
-    assert deliveries.offer(change_of(5, "b"))
+        assert course.start() == [revision]
+        assert course.deliveries.has_room is has_room
+        course.end(revision, Result.DELIVERED)
+    assert course.deliveries.offer(change_of(5, "b"))
 
 
 def test_the_values_that_wait_are_bounded_by_their_bytes() -> None:
-    deliveries = Deliveries(0, TINY)
-    assert deliveries.offer(change_of(1, "a", b"1" * 1000))
-    assert not deliveries.offer(change_of(2, "b"))
-    assert not deliveries.has_room
-    assert started(deliveries) == [1]
-    assert deliveries.has_room
-    assert deliveries.offer(change_of(2, "b"))
+    course = Course(limits=TINY)
+    assert course.deliveries.offer(change_of(1, "a", b"1" * 1000))
+    assert not course.deliveries.offer(change_of(2, "b"))
+    assert not course.deliveries.has_room
+    assert course.start() == [1]
+    assert course.deliveries.has_room
+    assert course.deliveries.offer(change_of(2, "b"))
 
 
 def test_the_cursor_is_below_everything_that_is_not_done() -> None:
-    deliveries = offered("a", "b", "b", limits=TINY)
-    assert deliveries.cursor(3) == 0
-    assert started(deliveries) == [1, 2]
-    deliveries.finished(1, Result.DELIVERED)
-    assert deliveries.cursor(9) == 1
-    deliveries.finished(2, Result.FAILED)
-    assert deliveries.cursor(9) == 2
-    assert started(deliveries) == [3]
-    deliveries.finished(3, Result.DELIVERED)
-    assert deliveries.cursor(9) == 9
+    course = Course("a", "b", "b", limits=TINY)
+    assert course.cursor == 0
+    assert course.start() == [1, 2]
+    course.end(1, Result.DELIVERED)
+    assert course.cursor == 1
+    course.end(2, Result.FAILED)
+    assert course.cursor == 2
+    assert course.start() == [3]
+    course.end(3, Result.DELIVERED)
+    assert course.cursor == 3
+    assert course.deliveries.cursor(9) == 9
 
 
 def test_what_is_no_longer_kept_is_counted_as_lost() -> None:
-    deliveries = offered("a")
-    deliveries.lose(1)
-    assert (deliveries.counters.lost, deliveries.last_lost) == (0, None)
-    deliveries.lose(11)
-    deliveries.lose(15)
-    assert (deliveries.counters.lost, deliveries.last_lost) == (14, (12, 15))
-    assert deliveries.position == 15
+    course = Course("a")
+    course.deliveries.lose(1)
+    assert (course.deliveries.counters.lost, course.deliveries.last_lost) == (0, None)
+    course.deliveries.lose(11)
+    course.deliveries.lose(15)
+    assert (course.deliveries.counters.lost, course.deliveries.last_lost) == (14, (12, 15))
+    assert course.deliveries.position == 15
 
 
 class AnyInterleaving(RuleBasedStateMachine):
@@ -176,7 +162,7 @@ class AnyInterleaving(RuleBasedStateMachine):
     def finish(self, data: st.DataObject, result: Result) -> None:
         delivery = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
         change = delivery.change
-        self.deliveries.finished(change.revision, result)
+        self.deliveries.finished(delivery, result)
         again = delivery.attempt <= self.limits.interruptions_max
         if result is not Result.INTERRUPTED or not again:
             self.ended.setdefault(change.key, []).append(change.revision)
@@ -211,7 +197,7 @@ class AnyInterleaving(RuleBasedStateMachine):
             self.start()
             while self.flying:
                 delivery = self.flying.pop()
-                self.deliveries.finished(delivery.change.revision, Result.DELIVERED)
+                self.deliveries.finished(delivery, Result.DELIVERED)
                 self.ended.setdefault(delivery.change.key, []).append(delivery.change.revision)
             self.one_of_a_key_is_in_flight_and_ends_in_order()
         assert sum(map(len, self.ended.values())) == len(self.feed)

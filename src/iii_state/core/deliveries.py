@@ -1,38 +1,40 @@
 """How far one binding has got: a cursor over the feed of changes, never a queue of events.
 
 Matched changes are offered in order of revision. Each goes into the lane of its key: the first of a
-lane may be in flight, the rest wait, so the events of one key are handled one after another and
-those of different keys side by side. What waits is bounded; beyond that `offer` says no, and the
-binding reads on from the feed when it has room. So however far it lags, it costs the same.
+lane may be in flight or asleep, the rest wait, so the events of one key are handled one after
+another and those of different keys side by side. What waits is bounded; beyond that `offer` says
+no, and the binding reads on from the feed when it has room. So its lag costs nothing.
 
-Pure: whoever holds it makes the calls and brings back how they ended. What is still to come has its
-place: a retry with back-off lets a lane's head sleep before it is ready again (`_retake`), a dead
-letter is one more way for `finished` to end, a durable cursor is `cursor` written down, coalescing
-belongs into `offer`, and a pause is not asking for `next_ready`.
+    offer → lane → ready → in flight → done, or a dead letter
+                     ↑         ↓
+                     └─ asleep ┘
+
+Pure: whoever holds it makes the calls and brings back how they ended, and the time, in milliseconds
+from anywhere. Time matters only to a policy that `is_timed`; then `next_wakeup` says when to come
+back: to `wake` what slept, and to look what is `overdue`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from enum import Enum
+from collections.abc import Iterable, Iterator
+from itertools import islice, takewhile
+from operator import attrgetter
 
 import msgspec
 
+from iii_state.core.bindings import BindingConfig
 from iii_state.core.changes import Change
-
-Lane = tuple[str, str]
-
-
-class Result(Enum):
-    """How a delivery ended."""
-
-    DELIVERED = "delivered"
-    SKIPPED = "skipped"
-    """The condition said no."""
-    FAILED = "failed"
-    """The function, or the condition, failed or does not exist."""
-    INTERRUPTED = "interrupted"
-    """Whoever ran it went away; it may have been carried out or not."""
+from iii_state.core.checkpoints import Checkpoint, Pending
+from iii_state.core.delivery import Delivery, GivenUp, Result
+from iii_state.core.policies import (
+    DEBOUNCE_DELAYS_MAX,
+    DURABLE_INTERRUPTIONS_MAX,
+    HOLD_MS,
+    ONCE,
+    Policy,
+)
+from iii_state.core.sleepers import Lane, Sleeper, Sleepers
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -48,25 +50,32 @@ class Limits(msgspec.Struct, frozen=True):
     read_ahead_bytes_max: int = 1 << 20
     interruptions_max: int = 3
 
-
-class Delivery(msgspec.Struct, frozen=True, gc=False):
-    """One change on its way to a binding's function, for the `attempt`-th time, from 1."""
-
-    change: Change
-    attempt: int = 1
+    def under(self, config: BindingConfig) -> Limits:
+        """These, as a config changes them."""
+        least = DURABLE_INTERRUPTIONS_MAX if config.durable is not None else 0
+        return msgspec.structs.replace(
+            self,
+            in_flight_max=config.max_in_flight or self.in_flight_max,
+            interruptions_max=max(self.interruptions_max, least),
+        )
 
 
 class Counters(msgspec.Struct):
-    """What became of the changes of one binding, since it was made.
+    """What became of the changes of one binding, since it was made or taken up again.
 
-    `matched` is the sum of the next three and of what is waiting or in flight. `lost` counts the
-    revisions that the feed no longer had when the binding came to them, matching or not.
+    `matched` and `redriven` (dead letters sent again) are together the sum of the next four and of
+    what is waiting or in flight. `coalesced` ones were replaced by a newer one of their key.
+    `retried` counts failures that were not the last. `lost` counts the revisions that the feed no
+    longer had when the binding came to them, matching or not.
     """
 
     matched: int = 0
     delivered: int = 0
     skipped: int = 0
     failed: int = 0
+    coalesced: int = 0
+    retried: int = 0
+    redriven: int = 0
     lost: int = 0
 
 
@@ -74,19 +83,30 @@ class Deliveries:
     """The deliveries of one binding.
 
     `position` is the highest revision that was taken or passed over; what is offered again is
-    ignored.
+    ignored. `is_timed` tells whether time matters here.
     """
 
-    def __init__(self, position: int, limits: Limits) -> None:
+    def __init__(self, position: int, limits: Limits, policy: Policy = ONCE) -> None:
         self.position = position
         self.counters = Counters()
         self.last_lost: tuple[int, int] | None = None
+        self.is_timed = policy.is_timed
         self._limits = limits
+        self._policy = policy
+        self._timeout_ms = policy.timeout_ms
+        self._debounce_ms = policy.debounce_ms
+        self._paused = False
+        self._held_until: int | None = None
+        self._room = limits.in_flight_max
         self._lanes: dict[Lane, deque[Delivery] | None] = {}
         self._ready: deque[Delivery] = deque()
         self._in_flight: dict[int, Delivery] = {}
+        self._deadlines: dict[int, int] = {}
+        self._sleepers: Sleepers[Delivery] = Sleepers()
+        self._gatherings: dict[Lane, Sleeper[Delivery]] = {}
         self._waiting = 0
         self._waiting_bytes = 0
+        self._done_up_to = position
 
     @property
     def in_flight(self) -> int:
@@ -95,8 +115,23 @@ class Deliveries:
 
     @property
     def waiting(self) -> int:
-        """How many changes wait for their turn."""
+        """How many changes wait for their turn, asleep or not."""
         return self._waiting
+
+    @property
+    def sleeping(self) -> int:
+        """How many of those that wait are asleep, until their next attempt or for a newer one."""
+        return len(self._sleepers)
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is started. What runs may end, and what can be read ahead is."""
+        return self._paused
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        self._paused = paused
+        self._set_room()
 
     @property
     def has_room(self) -> bool:
@@ -112,13 +147,45 @@ class Deliveries:
 
     def cursor(self, read_up_to: int) -> int:
         """The revision up to which everything is done, if the feed was read to `read_up_to`."""
-        unfinished = [
-            *self._in_flight,
-            *(delivery.change.revision for delivery in self._ready),
-        ]
-        return min(unfinished) - 1 if unfinished else max(read_up_to, self.position)
+        unfinished = min((delivery.first for delivery in self._unfinished()), default=None)
+        return max(read_up_to, self.position) if unfinished is None else unfinished - 1
 
-    def offer(self, change: Change) -> bool:
+    def checkpoint(self, read_up_to: int) -> Checkpoint:
+        """How far this has got, to go on from later, if the feed was read to `read_up_to`.
+
+        What is in flight counts as interrupted: nobody will know how it ended.
+        """
+        unfinished = sorted(self._unfinished(), key=attrgetter("first"))
+        above = (d.first for d in unfinished if d.first > self._done_up_to)
+        cursor = next(above, max(read_up_to, self.position) + 1) - 1
+        pending = [self._pending(d, cursor) for d in unfinished if d.first <= cursor]
+        pending.sort(key=attrgetter("revision"))
+        return Checkpoint(cursor, tuple(pending), self._paused)
+
+    def take_up(self, pending: Pending, change: Change | None, now_ms: int = 0) -> None:
+        """Go on with what a checkpoint left pending: its change, in order, before any is offered.
+
+        It is lost if its change is no longer kept. What slept until its next attempt is ready.
+        """
+        if change is None:
+            self.counters.lost += 1
+            self.last_lost = (pending.revision, pending.revision)
+            return
+        self.counters.matched += 1
+        if self._debounce_ms is not None and pending.attempt == 1:
+            self._gather(change, now_ms)
+            return
+        self._enqueue(
+            Delivery(
+                change,
+                pending.attempt,
+                pending.failures,
+                pending.interruptions,
+                pending.redriven,
+            )
+        )
+
+    def offer(self, change: Change, now_ms: int = 0) -> bool:
         """Take a matching change, in order of revision. False: no room, offer it again later."""
         revision = change.revision
         if revision <= self.position:
@@ -131,19 +198,23 @@ class Deliveries:
             return False
         self.position = revision
         self.counters.matched += 1
-        delivery = Delivery(change)
-        self._waiting += 1
-        self._waiting_bytes += _size(change)
-        lane = (change.scope, change.key)
-        if lane not in self._lanes:
-            self._lanes[lane] = None
-            self._ready.append(delivery)
-            return True
-        queue = self._lanes[lane]
-        if queue is None:
-            queue = self._lanes[lane] = deque()
-        queue.append(delivery)
+        if self._debounce_ms is not None:
+            self._gather(change, now_ms)
+        else:
+            self._enqueue(Delivery(change))
         return True
+
+    def redrive(self, letters: Iterable[GivenUp]) -> None:
+        """Deliver what was given up as if it were new, but for the number of the attempt.
+
+        Each takes its place behind what waits of its key, out of order, even if there is no room.
+        Nothing happens to a change that is on its way already.
+        """
+        under_way = {delivery.change.revision for delivery in self._unfinished()}
+        for letter in letters:
+            if letter.change.revision not in under_way:
+                self.counters.redriven += 1
+                self._enqueue(Delivery(letter.change, letter.attempts + 1, redriven=True))
 
     def pass_over(self, revision: int) -> None:
         """Ask for nothing up to this revision that was not taken yet."""
@@ -157,48 +228,173 @@ class Deliveries:
         self.last_lost = (self.position + 1, up_to)
         self.position = up_to
 
-    def next_ready(self) -> list[Delivery]:
+    def next_ready(self, now_ms: int = 0) -> list[Delivery]:
         """The deliveries to start now; each is in flight until it is `finished`."""
         started = []
-        ready, in_flight, room = self._ready, self._in_flight, self._limits.in_flight_max
+        ready, in_flight, room = self._ready, self._in_flight, self._room
         while ready and len(in_flight) < room:
             delivery = ready.popleft()
-            in_flight[delivery.change.revision] = delivery
+            revision = delivery.change.revision
+            in_flight[revision] = delivery
+            if self._timeout_ms is not None:
+                self._deadlines[revision] = now_ms + self._timeout_ms
             self._waiting -= 1
-            self._waiting_bytes -= _size(delivery.change)
+            self._waiting_bytes -= delivery.change.value_bytes
             started.append(delivery)
         return started
 
-    def finished(self, revision: int, result: Result) -> None:
-        """Note how the delivery of a revision ended; the next of its key becomes ready."""
-        delivery = self._in_flight.pop(revision)
-        if result is Result.INTERRUPTED:
-            if delivery.attempt <= self._limits.interruptions_max:
-                self._retake(delivery)
-                return
-            result = Result.FAILED
+    def is_running(self, delivery: Delivery) -> bool:
+        """Whether a delivery is in flight. Not when it took too long, even if it still runs."""
+        return self._in_flight.get(delivery.change.revision) is delivery
+
+    def finished(
+        self, delivery: Delivery, result: Result, now_ms: int = 0, jitter: float = 0.0
+    ) -> GivenUp | None:
+        """Note how a delivery ended; the next of its key becomes ready, unless it is made again.
+
+        `jitter`, from 0 to 1, is for the wait until then. One that is not in flight, since it took
+        too long, is ignored. Returns what becomes a dead letter.
+        """
+        revision = delivery.change.revision
+        if self._in_flight.get(revision) is not delivery:
+            return None
+        del self._in_flight[revision]
+        if self._timeout_ms is not None:
+            del self._deadlines[revision]
         counters = self.counters
+        given_up = None
         if result is Result.DELIVERED:
             counters.delivered += 1
         elif result is Result.SKIPPED:
             counters.skipped += 1
+        elif self._goes_on(delivery, result, now_ms, jitter):
+            return None
         else:
             counters.failed += 1
+            made = delivery.attempt if result is not Result.REFUSED else delivery.attempt - 1
+            given_up = GivenUp(delivery.change, made)
+        done_up_to = self._done_up_to
+        self._done_up_to = revision if revision > done_up_to else done_up_to
         self._free((delivery.change.scope, delivery.change.key))
+        return given_up
 
-    def _retake(self, delivery: Delivery) -> None:
-        """Have a delivery made again, before the later ones of its key."""
-        self._ready.appendleft(Delivery(delivery.change, delivery.attempt + 1))
+    def next_wakeup(self) -> int | None:
+        """When there is something to `wake` or `overdue`, unless other things happen before."""
+        times = [*islice(self._deadlines.values(), 1)]
+        if not self._paused:
+            times += [
+                time for time in (self._sleepers.next_due_ms, self._held_until) if time is not None
+            ]
+        return min(times, default=None)
+
+    def wake(self, now_ms: int) -> None:
+        """Make ready what slept until now."""
+        if self._held_until is not None and self._held_until <= now_ms:
+            self._held_until = None
+            self._set_room()
+        for lane, sleeper in self._sleepers.wake(now_ms):
+            if self._gatherings.get(lane) is sleeper:
+                del self._gatherings[lane]
+            self._ready.append(sleeper.item)
+
+    def overdue(self, now_ms: int) -> list[Delivery]:
+        """The deliveries that take too long. They have failed: tell so with `finished`."""
+        late = takewhile(lambda item: item[1] <= now_ms, self._deadlines.items())
+        return [self._in_flight[revision] for revision, _ in late]
+
+    def _enqueue(self, delivery: Delivery) -> None:
+        """Put a delivery behind what waits of its key."""
+        change = delivery.change
         self._waiting += 1
-        self._waiting_bytes += _size(delivery.change)
+        self._waiting_bytes += change.value_bytes
+        lane = (change.scope, change.key)
+        if lane not in self._lanes:
+            self._lanes[lane] = None
+            self._ready.append(delivery)
+            return
+        queue = self._lanes[lane]
+        if queue is None:
+            queue = self._lanes[lane] = deque()
+        queue.append(delivery)
+
+    def _gather(self, change: Change, now_ms: int) -> None:
+        """Let a change wait for a newer one of its key, instead of one that does so already."""
+        delay_ms = self._debounce_ms or 0
+        lane = (change.scope, change.key)
+        self._waiting_bytes += change.value_bytes
+        gathering = self._gatherings.get(lane)
+        if gathering is not None:
+            earlier = gathering.item
+            gathering.put_off(Delivery(change, since=earlier.first), now_ms + delay_ms)
+            self._waiting_bytes -= earlier.change.value_bytes
+            self.counters.coalesced += 1
+            return
+        latest_ms = now_ms + DEBOUNCE_DELAYS_MAX * delay_ms
+        gathering = Sleeper(Delivery(change), now_ms + delay_ms, latest_ms)
+        self._gatherings[lane] = gathering
+        self._waiting += 1
+        if lane not in self._lanes:
+            self._lanes[lane] = None
+            self._sleepers.add(lane, gathering)
+
+    def _goes_on(self, delivery: Delivery, result: Result, now_ms: int, jitter: float) -> bool:
+        """Have a delivery made again, before the later ones of its key, if that is to be."""
+        change, attempt, failures = delivery.change, delivery.attempt + 1, delivery.failures
+        policy, interruptions = self._policy, delivery.interruptions
+        again = msgspec.structs.replace
+        if result is Result.INTERRUPTED and interruptions < self._limits.interruptions_max:
+            self._ready.appendleft(
+                again(delivery, attempt=attempt, interruptions=interruptions + 1)
+            )
+        elif result is Result.ABSENT and policy.waits_for_function:
+            self._ready.appendleft(delivery)
+            self._held_until = now_ms + HOLD_MS
+            self._set_room()
+        elif result in (Result.FAILED, Result.ABSENT) and failures + 1 < policy.attempts_max:
+            self.counters.retried += 1
+            due_ms = now_ms + policy.wait_ms(failures + 1, jitter)
+            retry = again(delivery, attempt=attempt, failures=failures + 1)
+            self._sleepers.add((change.scope, change.key), Sleeper(retry, due_ms, due_ms))
+        else:
+            return False
+        self._waiting += 1
+        self._waiting_bytes += change.value_bytes
+        return True
 
     def _free(self, lane: Lane) -> None:
         queue = self._lanes[lane]
-        if not queue:
+        if queue:
+            self._ready.append(queue.popleft())
+        elif lane in self._gatherings:
+            self._sleepers.add(lane, self._gatherings[lane])
+        else:
             del self._lanes[lane]
-            return
-        self._ready.append(queue.popleft())
 
+    def _set_room(self) -> None:
+        starts = not self._paused and self._held_until is None
+        self._room = self._limits.in_flight_max if starts else 0
 
-def _size(change: Change) -> int:
-    return len(change.before or b"") + len(change.after or b"")
+    def _unfinished(self) -> Iterator[Delivery]:
+        """All deliveries that are on their way, in no order."""
+        yield from self._in_flight.values()
+        yield from self._ready
+        for queue in self._lanes.values():
+            yield from queue or ()
+        for lane, sleeper in self._sleepers:
+            if self._gatherings.get(lane) is not sleeper:
+                yield sleeper.item
+        for gathering in self._gatherings.values():
+            yield gathering.item
+
+    def _pending(self, delivery: Delivery, cursor: int) -> Pending:
+        """How to go on with a delivery; with the first it stands for, if it is to be read again."""
+        if delivery.change.revision > cursor:
+            return Pending(delivery.first)
+        interrupted = int(self.is_running(delivery))
+        return Pending(
+            delivery.change.revision,
+            delivery.attempt + interrupted,
+            delivery.failures,
+            delivery.interruptions + interrupted,
+            delivery.redriven,
+        )

@@ -87,24 +87,41 @@ class Feed:
         """Drop all that was committed so far and not read yet, for everybody."""
         self._floor = self.head
 
-    def status(self, follower: Follower) -> BindingStatus:
-        """How a follower fares."""
-        return follower.status(self.head, self._floor, follower.cohort is self._live)
+    def status(self, follower: Follower, dead_letters: int) -> BindingStatus:
+        """How a follower fares, that has so many dead letters."""
+        is_live = follower.cohort is self._live
+        return follower.status(self.head, self._floor, is_live, dead_letters)
 
-    def committed(self, changes: Sequence[Change]) -> Iterator[Follower]:
+    def read_up_to(self, follower: Follower) -> int:
+        """The revision up to which a follower has nothing to read any more."""
+        return max(follower.read_up_to, self._floor)
+
+    def change(self, revision: int) -> Change | None:
+        """One change from the store; None if it is no longer kept.
+
+        Raises:
+            StateError: the store cannot read.
+        """
+        try:
+            changes = self._store.changes(revision - 1, 1, 1)
+        except RevisionCompacted:
+            return None
+        return changes[0] if changes else None
+
+    def committed(self, changes: Sequence[Change], now_ms: int) -> Iterator[Follower]:
         """Tell the live followers of new changes; yields those that have something to start.
 
         Not re-entrant. When very many match, `read_on` goes on with the rest.
         """
         self.head = max(self.head, changes[-1].revision)
-        yield from self._advance(self._live, changes)
+        yield from self._advance(self._live, changes, now_ms)
 
     def committed_unseen(self, changes: Sequence[Change]) -> None:
         """Let new changes pass without telling anybody, now or later."""
         self.head = self._live.position = changes[-1].revision
         self.skip()
 
-    def read_on(self) -> Iterator[Follower]:
+    def read_on(self, now_ms: int) -> Iterator[Follower]:
         """Read one slice for the cohort whose turn it is; yields as `committed` does.
 
         Raises:
@@ -127,9 +144,11 @@ class Feed:
                 self._behind[position] = cohort
                 raise
         del self._behind[position]
-        yield from self._advance(cohort, changes)
+        yield from self._advance(cohort, changes, now_ms)
 
-    def _advance(self, cohort: Cohort, changes: Sequence[Change]) -> Iterator[Follower]:
+    def _advance(
+        self, cohort: Cohort, changes: Sequence[Change], now_ms: int
+    ) -> Iterator[Follower]:
         matched = 0
         try:
             for change in changes:
@@ -138,7 +157,7 @@ class Feed:
                 for follower in cohort.members.match(change):
                     if follower.cohort is not cohort:
                         continue
-                    if follower.deliveries.offer(change):
+                    if follower.deliveries.offer(change, now_ms):
                         matched += 1
                         yield follower
                     else:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from iii_state.core.deliveries import Delivery, Result
+from iii_state.core.delivery import Delivery, Result
 from iii_state.core.events import event_payload
 from iii_state.engine.followers import Follower
 from iii_state.engine.invocations import Failure, Invoker
 
 TOO_LARGE = "payload_too_large"
 INTERRUPTED = "invocation_stopped"
+MISSING = "function_not_found"
 
-Finish = Callable[[Follower, int, Result, Failure | None], None]
-"""Called exactly once: whose delivery, of which revision, ended how, and why if it failed."""
+Finish = Callable[[Follower, Delivery, Result, Failure | None], None]
+"""Called exactly once: whose delivery ended, how, and why if it failed."""
 
 
 class Firing:
-    """Delivers one event to one binding's function, which is called once at most."""
+    """Delivers one event to one binding's function, which is called once at most.
+
+    Not at all when the condition answers after the time for the whole is over.
+    """
 
     __slots__ = ("_delivery", "_finish", "_follower", "_invoker", "_payload", "_refusable")
 
@@ -30,6 +34,7 @@ class Firing:
         self._finish = finish
         self._payload = b""
         self._refusable = False
+        """While a call is being made: what fails now was not said by the function."""
 
     def start(self, payload: bytes) -> None:
         """Make the first call. `payload` is the event's JSON text."""
@@ -54,8 +59,8 @@ class Firing:
         if failure is not None:
             self._failed(self._condition, failure)
         elif result == b"false":
-            self._finish(self._follower, self._delivery.change.revision, Result.SKIPPED, None)
-        else:
+            self._finish(self._follower, self._delivery, Result.SKIPPED, None)
+        elif self._follower.deliveries.is_running(self._delivery):
             if result is None:
                 self._follower.warn_of_no_result()
             payload, self._payload = self._payload, b""
@@ -75,7 +80,7 @@ class Firing:
         if failure is not None:
             self._failed(self._handler, failure)
         else:
-            self._finish(self._follower, self._delivery.change.revision, Result.DELIVERED, None)
+            self._finish(self._follower, self._delivery, Result.DELIVERED, None)
 
     def _failed(self, function: Callable[[bytes], None], failure: Failure) -> None:
         change, attempt = self._delivery.change, self._delivery.attempt
@@ -83,6 +88,9 @@ class Firing:
             self._refusable = False
             function(event_payload(change, attempt, values_omitted=True))
             return
-        interrupted = failure.code == INTERRUPTED
-        result = Result.INTERRUPTED if interrupted else Result.FAILED
-        self._finish(self._follower, change.revision, result, failure)
+        result = Result.FAILED
+        if failure.code == INTERRUPTED:
+            result = Result.INTERRUPTED
+        elif self._refusable and failure.code == MISSING:
+            result = Result.ABSENT
+        self._finish(self._follower, self._delivery, result, failure)

@@ -10,6 +10,7 @@ import msgspec
 
 from iii_state.core.bindings import Binding
 from iii_state.core.deliveries import Counters, Deliveries
+from iii_state.engine.alarms import Alarm
 from iii_state.engine.invocations import Failure
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ log = logging.getLogger("iii_state.reactions")
 LOG_INTERVAL_S = 10.0
 """A binding whose function keeps failing in one way is logged once in this time."""
 
-Condition = Literal["live", "behind", "full", "detached"]
-"""Told from memory; reading on from the store; taking no more for now; its worker is away."""
+Condition = Literal["live", "behind", "full", "paused", "detached"]
+"""Told from memory; reading on from the store; taking no more for now; told to start nothing; its
+worker is away."""
 
 
 class LastError(msgspec.Struct, frozen=True):
@@ -35,8 +37,9 @@ class LastError(msgspec.Struct, frozen=True):
 class BindingStatus(msgspec.Struct, frozen=True):
     """What discovery tells of a binding.
 
-    Everything up to revision `cursor` is done; `lag` is how far the store is ahead of that. `lost`
-    is the latest range of revisions that were no longer kept when the binding came to them.
+    Everything up to revision `cursor` is done; `lag` is how far the store is ahead of that. Of
+    those `waiting`, some are `sleeping`: until their next attempt, or for a newer event. `lost` is
+    the latest range of revisions that were no longer kept when the binding came to them.
     """
 
     binding: Binding
@@ -47,6 +50,9 @@ class BindingStatus(msgspec.Struct, frozen=True):
     lag: int
     in_flight: int
     waiting: int
+    sleeping: int
+    dead_letters: int
+    paused: bool
     lost: tuple[int, int] | None
     last_error: LastError | None
 
@@ -56,6 +62,7 @@ class Follower:
 
     `owner` is who bound it, `None` while its worker is away; then nothing is delivered. `cohort`
     is with whom it reads, None while it reads nothing. `absence` tells one absence from another.
+    `alarm` wakes it, if time matters to it. `gone` means that it was unbound, or replaced.
     """
 
     __slots__ = (
@@ -64,9 +71,11 @@ class Follower:
         "_logged_code",
         "_warned_of_no_result",
         "absence",
+        "alarm",
         "binding",
         "cohort",
         "deliveries",
+        "gone",
         "last_error",
         "owner",
         "place",
@@ -81,11 +90,23 @@ class Follower:
         self.deliveries = deliveries
         self.cohort: Cohort | None = None
         self.absence: object = None
+        self.alarm: Alarm | None = None
+        self.gone = False
         self.last_error: LastError | None = None
         self._warned_of_no_result = False
         self._logged_code = ""
         self._logged_at = 0.0
         self._errors_unlogged = 0
+
+    @property
+    def name(self) -> str:
+        """What it is called by: a durable one by its name, else by the id of its binding."""
+        return self.binding.config.durable or self.binding.id
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether it goes on after a restart."""
+        return self.binding.config.durable is not None
 
     @property
     def read_up_to(self) -> int:
@@ -123,13 +144,15 @@ class Follower:
             self.binding.config.condition_function_id,
         )
 
-    def status(self, head: int, floor: int, is_live: bool) -> BindingStatus:
+    def status(self, head: int, floor: int, is_live: bool, dead_letters: int) -> BindingStatus:
         """How it fares, at revision `head`; up to `floor` nobody reads any more."""
         deliveries = self.deliveries
         cursor = min(deliveries.cursor(max(self.read_up_to, floor)), head)
         condition: Condition = "full"
         if self.owner is None:
             condition = "detached"
+        elif deliveries.paused:
+            condition = "paused"
         elif self.cohort is not None:
             condition = "live" if is_live else "behind"
         return BindingStatus(
@@ -141,6 +164,9 @@ class Follower:
             lag=head - cursor,
             in_flight=deliveries.in_flight,
             waiting=deliveries.waiting,
+            sleeping=deliveries.sleeping,
+            dead_letters=dead_letters,
+            paused=deliveries.paused,
             lost=deliveries.last_lost,
             last_error=self.last_error,
         )

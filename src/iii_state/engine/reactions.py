@@ -3,52 +3,53 @@
     commit → committed → feed → deliveries → condition → function → result → next of that key
 
 A binding of a worker that goes away keeps its place for a while, so that a worker which comes back
-and binds the same again misses nothing; what it had in flight is delivered again.
+and binds the same again misses nothing; what it had in flight is delivered again. A durable one
+keeps it for ever, in the ledger.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Sequence
+import random
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from itertools import count, islice
-from typing import Protocol
 
+from iii_state.clock import wall_clock_ms
 from iii_state.core.bindings import Binding
 from iii_state.core.changes import Change
-from iii_state.core.deliveries import Deliveries, Limits, Result
-from iii_state.core.events import event_payload
+from iii_state.core.checkpoints import Checkpoint
+from iii_state.core.dead_letters import DeadLetter, DeadLetters
+from iii_state.core.deliveries import Deliveries, Limits
+from iii_state.core.delivery import GivenUp
+from iii_state.core.policies import Policy
 from iii_state.core.store import Store
+from iii_state.engine.alarms import milliseconds
+from iii_state.engine.dead_letter_box import DeadLetterBox
+from iii_state.engine.dispatcher import Dispatcher
+from iii_state.engine.durables import Durables
 from iii_state.engine.feed import Feed
-from iii_state.engine.firings import Firing
 from iii_state.engine.followers import BindingStatus, Follower
-from iii_state.engine.invocations import Failure, Invoker
-from iii_state.errors import StateError
+from iii_state.engine.invocations import Invoker
+from iii_state.engine.ledgers import Ledger, MemoryLedger
+from iii_state.engine.timers import Timers
+from iii_state.errors import NotFound
 
 log = logging.getLogger("iii_state.reactions")
 
 DETACHED_MAX = 10_000
-READ_AGAIN_S = 1.0
-
-
-class Timers(Protocol):
-    """What is used of an event loop; `asyncio`'s has it."""
-
-    def time(self) -> float:
-        """Seconds, from anywhere, never going back."""
-
-    def call_soon(self, callback: Callable[[], object], /) -> object:
-        """Call in the next turn."""
-
-    def call_later(self, delay: float, callback: Callable[[], object], /) -> object:
-        """Call after `delay` seconds."""
+MAX_CHAIN_DEPTH = 16
 
 
 class Reactions:
     """The bindings of all workers, and what runs for them.
 
-    Bound by construction: for each binding by `limits`; `DETACHED_MAX` bindings are remembered
-    for workers that went away.
+    Bound by construction: for each binding by `limits`, for dead letters by `letters`;
+    `DETACHED_MAX` bindings are remembered for workers that went away. A change that stands at
+    `max_chain_depth` in a chain of writes made by handlers goes to the dead letters at once.
+
+    What a durable binding acknowledged is in the `ledger` after `SAVE_MS`, or `stop`. `jitter`
+    gives numbers from 0 to 1.
     """
 
     def __init__(
@@ -60,22 +61,34 @@ class Reactions:
         resume_window_s: float = 60.0,
         limits: Limits | None = None,
         enabled: bool = True,
+        ledger: Ledger | None = None,
+        letters: DeadLetters | None = None,
+        max_chain_depth: int = MAX_CHAIN_DEPTH,
+        clock_ms: Callable[[], int] = wall_clock_ms,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._invoker = invoker
+        ledger = ledger if ledger is not None else MemoryLedger()
+        letters = letters if letters is not None else DeadLetters()
         self._timers = timers
         self._resume_window_s = resume_window_s
         self._limits = limits if limits is not None else Limits()
         self._enabled = enabled
         self._feed = Feed(store)
+        self._letters = DeadLetterBox(letters, ledger, clock_ms)
+        self._durables = Durables(ledger, timers, self._feed.read_up_to)
+        self._turns = Dispatcher(
+            self._feed,
+            invoker,
+            timers,
+            self._letters,
+            self._durables,
+            max_chain_depth=max_chain_depth,
+            jitter=jitter,
+        )
         self._places = count()
         self._bound: dict[str, Follower] = {}
         self._detached: dict[str, Follower] = {}
         self._owned: dict[Hashable, dict[str, Follower]] = {}
-        self._touched: dict[Follower, None] = {}
-        self._turn_planned = False
-        self._may_read = True
-        self._stopped = False
-        self._payload: tuple[Change, bytes] | None = None
 
     @property
     def enabled(self) -> bool:
@@ -93,15 +106,19 @@ class Reactions:
         self._enabled = enabled
 
     def bind(self, owner: Hashable, binding: Binding) -> None:
-        """Serve a binding for `owner`, instead of the one with the same id, if there is one.
+        """Serve a binding for `owner`, instead of the one with the same id or durable name.
 
         If that one selected the same for the same function, also for an owner that went away
         within the window, the binding goes on where it stands. Else it starts after its
-        `from_revision`. The first calls start in the next turn.
+        `from_revision`, or, if it is durable and has been served before, where that ended. The
+        first calls start in the next turn.
+
+        Raises:
+            StateError: the store cannot read what a durable binding left unfinished.
         """
-        follower = self._bound.get(binding.id) or self._detached.pop(binding.id, None)
+        follower = self._earlier(binding)
         if follower is not None and binding.continues(follower.binding):
-            self._disown(follower)
+            self._unlink(follower)
             follower.binding = binding
             follower.owner = owner
             if follower.cohort is None and follower.deliveries.has_room:
@@ -109,20 +126,18 @@ class Reactions:
         else:
             if follower is not None:
                 self._drop(follower)
-            deliveries = Deliveries(binding.from_revision, self._limits)
-            follower = Follower(next(self._places), binding, owner, deliveries)
-            self._feed.follow(follower, binding.from_revision)
+            follower = self._begin(owner, binding)
             _warn_of_unknown_members(binding)
         self._bound[binding.id] = follower
         self._owned.setdefault(owner, {})[binding.id] = follower
-        self._touch(follower)
+        self._turns.touch(follower)
 
     def unbind(self, binding_id: str) -> None:
         """Forget a binding, whoever bound it; an unknown one is fine.
 
-        What runs for it runs on; nothing more starts.
+        What runs for it runs on; nothing more starts. A durable one goes on when it is bound again.
         """
-        follower = self._bound.get(binding_id) or self._detached.pop(binding_id, None)
+        follower = self._bound.get(binding_id) or self._detached.get(binding_id)
         if follower is not None:
             self._drop(follower)
 
@@ -141,8 +156,9 @@ class Reactions:
         if self._resume_window_s <= 0:
             self._expire(gone)
             return
-        for binding_id in list(islice(self._detached, max(0, len(self._detached) - DETACHED_MAX))):
-            del self._detached[binding_id]
+        too_many = max(0, len(self._detached) - DETACHED_MAX)
+        for follower in list(islice(self._detached.values(), too_many)):
+            self._drop(follower)
         if gone:
             self._timers.call_later(self._resume_window_s, partial(self._expire, gone))
 
@@ -156,99 +172,146 @@ class Reactions:
         if not self._enabled:
             self._feed.committed_unseen(changes)
             return
-        for follower in self._feed.committed(changes):
-            self._start(follower)
-        self._payload = None
-        if self._feed.has_unread:
-            self._plan_turn()
+        self._turns.committed(changes)
+        self._durables.passed(self._feed.head)
 
     def stop(self) -> None:
-        """Start nothing more; what runs may still end."""
-        self._stopped = True
+        """Start nothing more; what runs may still end. Writes down how far all has got."""
+        self._turns.stop()
+        self._durables.save_all()
+
+    def pause(self, name: str) -> None:
+        """Start nothing more for a binding, called by its id or durable name, until it is resumed.
+
+        What runs for it runs on. It stays paused when it is bound again.
+
+        Raises:
+            NotFound: there is no such binding.
+        """
+        self._set_paused(name, True)
+
+    def resume(self, name: str) -> None:
+        """Go on with a paused binding, called by its id or durable name.
+
+        Raises:
+            NotFound: there is no such binding.
+        """
+        self._set_paused(name, False)
+
+    def dead_letters(
+        self, name: str | None = None, after: int = 0, limit: int = 100
+    ) -> tuple[list[DeadLetter], int | None]:
+        """Letters of one binding, by id or durable name, or of all, in the order of parking.
+
+        Also the `after` of the next page, None behind the last.
+        """
+        return self._letters.page(name, after, limit)
+
+    def redrive(self, ids: Iterable[str] | None = None, name: str | None = None) -> int:
+        """Deliver letters again, those with these ids or all; of one binding, or of any.
+
+        They leave the letters. Those whose binding is not there stay. Returns how many go.
+        """
+        letters: dict[Follower, list[DeadLetter]] = {}
+        for letter in self._letters.chosen(ids, name):
+            follower = self._called(letter.trigger)
+            if follower is not None:
+                letters.setdefault(follower, []).append(letter)
+        for follower, of_one in letters.items():
+            follower.deliveries.redrive([GivenUp(each.change, each.attempts) for each in of_one])
+            self._durables.moved(follower)
+            self._turns.touch(follower)
+        self._durables.save()
+        for of_one in letters.values():
+            self._letters.remove(of_one)
+        return sum(map(len, letters.values()))
+
+    def discard(self, ids: Iterable[str] | None = None, name: str | None = None) -> int:
+        """Forget letters, those with these ids or all; of one binding, or of any. How many."""
+        letters = self._letters.chosen(ids, name)
+        self._letters.remove(letters)
+        return len(letters)
 
     def snapshot(self) -> list[BindingStatus]:
         """How every binding fares, those of workers that are away included, in order of binding."""
         followers = sorted(
             [*self._bound.values(), *self._detached.values()], key=lambda follower: follower.place
         )
-        return [self._feed.status(follower) for follower in followers]
+        return [
+            self._feed.status(follower, self._letters.count(follower)) for follower in followers
+        ]
 
-    def _touch(self, follower: Follower) -> None:
-        """Look at a follower in the next turn."""
-        self._touched[follower] = None
-        self._plan_turn()
+    def _earlier(self, binding: Binding) -> Follower | None:
+        """What a binding takes the place of: that of its durable name, and of its id.
 
-    def _plan_turn(self) -> None:
-        if not self._turn_planned:
-            self._turn_planned = True
-            self._timers.call_soon(self._turn)
+        If these are two, the one of its id ends.
+        """
+        of_id = self._bound.get(binding.id) or self._detached.get(binding.id)
+        of_name = self._durables.get(binding.config.durable)
+        if of_name is None or of_name is of_id:
+            return of_id
+        if of_id is not None:
+            self._drop(of_id)
+        return of_name
 
-    def _turn(self) -> None:
-        """Start what became ready and read on for those that are behind, a slice at a time."""
-        self._turn_planned = False
-        touched, self._touched = self._touched, {}
-        for follower in touched:
-            if follower.owner is None:
-                continue
-            if follower.cohort is None and follower.deliveries.has_room:
-                self._feed.follow(follower, follower.deliveries.position)
-            self._start(follower)
-        if self._feed.has_unread and self._may_read:
-            self._read_on()
-        self._payload = None
+    def _begin(self, owner: Hashable, binding: Binding) -> Follower:
+        name = binding.config.durable
+        checkpoint = self._durables.checkpoint(name) if name is not None else None
+        if checkpoint is None:
+            checkpoint = Checkpoint(binding.from_revision)
+        deliveries = Deliveries(
+            checkpoint.cursor, self._limits.under(binding.config), Policy.of(binding.config)
+        )
+        now_ms = milliseconds(self._timers)
+        for pending in checkpoint.pending:
+            deliveries.take_up(pending, self._feed.change(pending.revision), now_ms)
+        deliveries.paused = checkpoint.paused
+        if deliveries.counters.lost:
+            log.warning(
+                "binding %.200s: %d changes that it had not handled yet are no longer kept",
+                name,
+                deliveries.counters.lost,
+            )
+        follower = Follower(next(self._places), binding, owner, deliveries)
+        if deliveries.is_timed:
+            follower.alarm = self._turns.alarm_of(follower)
+        self._feed.follow(follower, checkpoint.cursor)
+        if name is not None:
+            self._durables.serve(name, follower)
+        return follower
 
-    def _read_on(self) -> None:
-        try:
-            for follower in self._feed.read_on():
-                self._start(follower)
-        except StateError as error:
-            log.error("changes cannot be read for the bindings that are behind: %s", error)
-            self._may_read = False
-            self._timers.call_later(READ_AGAIN_S, self._read_again)
-            return
-        if self._feed.has_unread:
-            self._plan_turn()
+    def _called(self, name: str) -> Follower | None:
+        """The binding with a durable name, or with an id."""
+        return self._durables.get(name) or self._bound.get(name) or self._detached.get(name)
 
-    def _read_again(self) -> None:
-        self._may_read = True
-        self._plan_turn()
+    def _set_paused(self, name: str, paused: bool) -> None:
+        follower = self._called(name)
+        if follower is None:
+            raise NotFound(f"No state trigger with id or durable name {name!r} is registered")
+        follower.deliveries.paused = paused
+        self._durables.moved(follower)
+        self._turns.touch(follower)
 
-    def _start(self, follower: Follower) -> None:
-        if self._stopped:
-            return
-        for delivery in follower.deliveries.next_ready():
-            firing = Firing(self._invoker, follower, delivery, self._finished)
-            firing.start(self._payload_for(delivery.change, delivery.attempt))
-
-    def _payload_for(self, change: Change, attempt: int) -> bytes:
-        """The event's JSON text, made once for all the bindings that a change matches."""
-        if attempt > 1:
-            return event_payload(change, attempt)
-        if self._payload is None or self._payload[0] is not change:
-            self._payload = change, event_payload(change, 1)
-        return self._payload[1]
-
-    def _finished(
-        self, follower: Follower, revision: int, result: Result, failure: Failure | None
-    ) -> None:
-        follower.deliveries.finished(revision, result)
-        if failure is not None:
-            follower.note_failure(failure, revision, self._timers.time())
-        self._touch(follower)
-
-    def _disown(self, follower: Follower) -> None:
+    def _unlink(self, follower: Follower) -> None:
+        """Take a follower from its id and its owner."""
+        binding_id = follower.binding.id
+        self._bound.pop(binding_id, None)
+        self._detached.pop(binding_id, None)
         if follower.owner is None:
             return
         owned = self._owned[follower.owner]
-        del owned[follower.binding.id]
+        del owned[binding_id]
         if not owned:
             del self._owned[follower.owner]
+        follower.owner = None
 
     def _drop(self, follower: Follower) -> None:
         self._feed.leave(follower)
-        self._disown(follower)
-        follower.owner = None
-        self._bound.pop(follower.binding.id, None)
+        self._unlink(follower)
+        self._durables.drop(follower)
+        if follower.alarm is not None:
+            follower.alarm.cancel()
+        follower.gone = True
 
     def _expire(self, gone: Sequence[Follower]) -> None:
         """Forget those that did not come back.
@@ -256,9 +319,8 @@ class Reactions:
         One that came back and went again has another absence, with a timer of its own.
         """
         for follower in gone:
-            binding_id = follower.binding.id
-            if self._detached.get(binding_id) is follower and follower.absence is gone:
-                del self._detached[binding_id]
+            if follower.owner is None and follower.absence is gone and not follower.gone:
+                self._drop(follower)
 
 
 def _warn_of_unknown_members(binding: Binding) -> None:

@@ -1,0 +1,78 @@
+"""The dead letters of all bindings: parked, listed, sent again, discarded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from iii_state.core.dead_letters import DeadLetter, DeadLetters, Fault
+from iii_state.core.delivery import GivenUp
+from iii_state.engine.followers import Follower
+from iii_state.engine.invocations import Failure
+from iii_state.engine.ledgers import Ledger
+
+log = logging.getLogger("iii_state.reactions")
+
+DROPS_PER_LINE = 1000
+"""How many letters make room until the log says so again."""
+
+
+class DeadLetterBox:
+    """Keeps letters in memory, and those of durable bindings in the ledger too.
+
+    Those that an earlier process parked there are taken over.
+    """
+
+    def __init__(self, letters: DeadLetters, ledger: Ledger, clock_ms: Callable[[], int]) -> None:
+        self._letters = letters
+        self._ledger = ledger
+        self._clock_ms = clock_ms
+        for letter in ledger.dead_letters():
+            letters.park(letter)
+
+    def count(self, follower: Follower) -> int:
+        """How many letters a binding has."""
+        return self._letters.count(follower.name)
+
+    def page(
+        self, trigger: str | None, after: int, limit: int
+    ) -> tuple[list[DeadLetter], int | None]:
+        """See `DeadLetters.page`."""
+        return self._letters.page(trigger, after, limit)
+
+    def park(self, follower: Follower, given_up: GivenUp, failure: Failure) -> None:
+        """Keep what a binding gave up. The oldest letters may have to make room."""
+        letter = DeadLetter(
+            follower.name,
+            given_up.change,
+            given_up.attempts,
+            Fault(failure.code, failure.message, failure.stacktrace),
+            self._clock_ms(),
+            follower.is_durable,
+        )
+        if letter.is_durable:
+            self._ledger.park(letter)
+        dropped_before = self._letters.dropped
+        for dropped in self._letters.park(letter):
+            self._forget(dropped)
+        if self._letters.dropped > dropped_before and dropped_before % DROPS_PER_LINE == 0:
+            log.warning(
+                "%d dead letters are kept, which is all there is room for; the oldest make room "
+                "for new ones, %d so far. Redrive or discard some",
+                len(self._letters),
+                self._letters.dropped,
+            )
+
+    def chosen(self, ids: Iterable[str] | None, trigger: str | None) -> list[DeadLetter]:
+        """The letters with these ids, or all; of one trigger, or of any. They stay."""
+        return self._letters.chosen(ids, trigger)
+
+    def remove(self, letters: Iterable[DeadLetter]) -> None:
+        """Forget letters."""
+        for letter in letters:
+            self._letters.remove(letter.id)
+            self._forget(letter)
+
+    def _forget(self, letter: DeadLetter) -> None:
+        if letter.is_durable:
+            self._ledger.remove(letter)

@@ -1,0 +1,195 @@
+"""Turns: what is ready starts, what has ended makes room, what is behind reads on.
+
+    committed / touched → turn → start → firing → finished → touched …
+
+One follower is looked at once a turn, however much happened to it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from iii_state.core.changes import Change
+from iii_state.core.delivery import Delivery, Result
+from iii_state.core.events import event_payload
+from iii_state.engine.alarms import Alarm, milliseconds
+from iii_state.engine.dead_letter_box import DeadLetterBox
+from iii_state.engine.durables import Durables
+from iii_state.engine.feed import Feed
+from iii_state.engine.firings import Firing
+from iii_state.engine.followers import Follower
+from iii_state.engine.invocations import Failure, Invoker
+from iii_state.engine.timers import Timers
+from iii_state.errors import StateError, TimedOut
+
+log = logging.getLogger("iii_state.reactions")
+
+READ_AGAIN_S = 1.0
+CHAIN_TOO_DEEP = "CHAIN_TOO_DEEP"
+
+
+class Dispatcher:
+    """Makes the calls of all followers, and takes how they ended."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        invoker: Invoker,
+        timers: Timers,
+        letters: DeadLetterBox,
+        durables: Durables,
+        *,
+        max_chain_depth: int,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._feed = feed
+        self._invoker = invoker
+        self._timers = timers
+        self._letters = letters
+        self._durables = durables
+        self._max_chain_depth = max_chain_depth
+        self._jitter = jitter
+        self._touched: dict[Follower, None] = {}
+        self._turn_planned = False
+        self._may_read = True
+        self._stopped = False
+        self._payload: tuple[Change, bytes] | None = None
+
+    def committed(self, changes: Sequence[Change]) -> None:
+        """Start what a commit made ready."""
+        for follower in self._feed.committed(changes, milliseconds(self._timers)):
+            self._start(follower)
+        self._payload = None
+        if self._feed.has_unread:
+            self._plan_turn()
+
+    def stop(self) -> None:
+        """Start nothing more."""
+        self._stopped = True
+
+    def alarm_of(self, follower: Follower) -> Alarm:
+        """An alarm that looks at a follower when it rings."""
+        return Alarm(self._timers, partial(self._rung, follower))
+
+    def touch(self, follower: Follower) -> None:
+        """Look at a follower in the next turn."""
+        self._touched[follower] = None
+        self._plan_turn()
+
+    def _plan_turn(self) -> None:
+        if not self._turn_planned:
+            self._turn_planned = True
+            self._timers.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Start what became ready and read on for those that are behind, a slice at a time."""
+        self._turn_planned = False
+        touched, self._touched = self._touched, {}
+        for follower in touched:
+            if follower.gone:
+                continue
+            if follower.alarm is not None:
+                follower.deliveries.wake(milliseconds(self._timers))
+            if follower.owner is None:
+                self._set_alarm(follower)
+                continue
+            if follower.cohort is None and follower.deliveries.has_room:
+                self._feed.follow(follower, follower.deliveries.position)
+            self._start(follower)
+        if self._feed.has_unread and self._may_read:
+            self._read_on()
+        self._payload = None
+
+    def _read_on(self) -> None:
+        try:
+            for follower in self._feed.read_on(milliseconds(self._timers)):
+                self._start(follower)
+        except StateError as error:
+            log.error("changes cannot be read for the bindings that are behind: %s", error)
+            self._may_read = False
+            self._timers.call_later(READ_AGAIN_S, self._read_again)
+            return
+        if self._feed.has_unread:
+            self._plan_turn()
+
+    def _read_again(self) -> None:
+        self._may_read = True
+        self._plan_turn()
+
+    def _start(self, follower: Follower) -> None:
+        if self._stopped:
+            return
+        deliveries = follower.deliveries
+        now_ms = milliseconds(self._timers) if follower.alarm is not None else 0
+        for delivery in deliveries.next_ready(now_ms):
+            depth = delivery.change.origin.depth
+            if depth >= self._max_chain_depth and not delivery.redriven:
+                self._finished(follower, delivery, Result.REFUSED, _too_deep(follower, depth))
+                continue
+            firing = Firing(self._invoker, follower, delivery, self._finished)
+            firing.start(self._payload_for(delivery.change, delivery.attempt))
+        self._set_alarm(follower)
+
+    def _set_alarm(self, follower: Follower) -> None:
+        if follower.alarm is not None:
+            at_ms = follower.deliveries.next_wakeup()
+            if at_ms is not None:
+                follower.alarm.set(at_ms, milliseconds(self._timers))
+
+    def _rung(self, follower: Follower) -> None:
+        """Let fail what takes too long, and look at what slept in the next turn."""
+        for delivery in follower.deliveries.overdue(milliseconds(self._timers)):
+            self._finished(follower, delivery, Result.FAILED, _timed_out(follower))
+        self.touch(follower)
+
+    def _payload_for(self, change: Change, attempt: int) -> bytes:
+        """The event's JSON text, made once for all the bindings that a change matches."""
+        if attempt > 1:
+            return event_payload(change, attempt)
+        if self._payload is None or self._payload[0] is not change:
+            self._payload = change, event_payload(change, 1)
+        return self._payload[1]
+
+    def _finished(
+        self, follower: Follower, delivery: Delivery, result: Result, failure: Failure | None
+    ) -> None:
+        if follower.gone:
+            return
+        if failure is None:
+            follower.deliveries.finished(delivery, result)
+        elif follower.deliveries.is_running(delivery):
+            self._failed(follower, delivery, result, failure)
+        if follower.is_durable:
+            self._durables.moved(follower)
+        self.touch(follower)
+
+    def _failed(
+        self, follower: Follower, delivery: Delivery, result: Result, failure: Failure
+    ) -> None:
+        now_s = self._timers.time()
+        follower.note_failure(failure, delivery.change.revision, now_s)
+        given_up = follower.deliveries.finished(
+            delivery, result, milliseconds(self._timers), self._jitter()
+        )
+        if given_up is not None:
+            self._letters.park(follower, given_up, failure)
+
+
+def _too_deep(follower: Follower, depth: int) -> Failure:
+    return Failure(
+        CHAIN_TOO_DEEP,
+        f"The write stands at depth {depth} of a chain of writes that handlers made for one "
+        f"another's; {follower.binding.function_id} is not called for it. If that is no endless "
+        f"loop, raise max_chain_depth or redrive the event; else let a handler write elsewhere, or "
+        f"give its trigger a condition",
+    )
+
+
+def _timed_out(follower: Follower) -> Failure:
+    return Failure(
+        TimedOut.code,
+        f"{follower.binding.function_id} did not answer in the time that the trigger gives it; it "
+        f"may still run. Raise timeout_ms if it needs longer",
+    )

@@ -1,0 +1,90 @@
+"""The durable bindings that are being served, and when the ledger hears how far they have got."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from iii_state.core.checkpoints import Checkpoint
+from iii_state.engine.alarms import Alarm, milliseconds
+from iii_state.engine.followers import Follower
+from iii_state.engine.ledgers import Ledger
+from iii_state.engine.timers import Timers
+
+SAVE_MS = 100
+"""How long an acknowledgement waits at most until it is written down."""
+
+REVISIONS_BEHIND_MAX = 4096
+"""How many changes that do not match are passed before that is written down."""
+
+
+class Durables:
+    """Durable bindings by name, each with the latest that was saved of it.
+
+    `read_up_to` tells up to where one has read the feed.
+    """
+
+    def __init__(
+        self, ledger: Ledger, timers: Timers, read_up_to: Callable[[Follower], int]
+    ) -> None:
+        self._ledger = ledger
+        self._timers = timers
+        self._read_up_to = read_up_to
+        self._alarm = Alarm(timers, self.save)
+        self._served: dict[str, Follower] = {}
+        self._saved: dict[str, Checkpoint] = {}
+        self._moved: dict[str, Follower] = {}
+        self._look_at = 0
+
+    def get(self, name: str | None) -> Follower | None:
+        """Who serves a name; None is nobody's."""
+        return self._served.get(name) if name is not None else None
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        """Where a binding that is not served yet is to go on."""
+        return self._ledger.checkpoint(name)
+
+    def serve(self, name: str, follower: Follower) -> None:
+        """Begin to serve a name that nobody serves. Where it begins is written down."""
+        self._served[name] = follower
+        self._save(name, follower)
+
+    def drop(self, follower: Follower) -> None:
+        """End to serve a binding, if it is durable; how far it has got is written down."""
+        name = follower.binding.config.durable
+        if name is not None:
+            self._save(name, follower)
+            del self._served[name], self._saved[name]
+            self._moved.pop(name, None)
+
+    def moved(self, follower: Follower) -> None:
+        """Note that a binding has something to write down, if it is durable."""
+        name = follower.binding.config.durable
+        if name is None or name in self._moved:
+            return
+        self._moved[name] = follower
+        now_ms = milliseconds(self._timers)
+        self._alarm.set(now_ms + SAVE_MS, now_ms)
+
+    def passed(self, head: int) -> None:
+        """Note that there are changes up to this revision."""
+        if head >= self._look_at and self._served:
+            self._look_at = head + REVISIONS_BEHIND_MAX
+            for follower in self._served.values():
+                self.moved(follower)
+
+    def save(self) -> None:
+        """Write down how far those have got that moved."""
+        moved, self._moved = self._moved, {}
+        for name, follower in moved.items():
+            self._save(name, follower)
+
+    def save_all(self) -> None:
+        """Write down how far each has got."""
+        self._moved |= self._served
+        self.save()
+
+    def _save(self, name: str, follower: Follower) -> None:
+        checkpoint = follower.deliveries.checkpoint(self._read_up_to(follower))
+        if checkpoint != self._saved.get(name):
+            self._saved[name] = checkpoint
+            self._ledger.save(name, checkpoint)
