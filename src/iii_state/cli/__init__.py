@@ -1,4 +1,4 @@
-"""The command `iii-state`. Also the composition root: `serve`, `check` and `dump` open stores.
+"""The command `iii-state`. Also a composition root: some commands open stores.
 
 Commands live one file per command or small group, and are imported only when they run, so that
 `--help` and `get` are quick. To add one: write it, give it a row in `COMMANDS`; a test compares the
@@ -34,6 +34,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "watch": ("watch:watch", "Print changes as they happen."),
     "check": ("stores:check", "Verify a data directory while no server runs on it."),
     "dump": ("stores:dump", "Write all entries of a data directory as lines of JSON."),
+    "migrate": (
+        "migrate:migrate",
+        "Move the data of the original iii engine into a new data directory.",
+    ),
     "version": ("version:version", "Print the version."),
 }
 """Name to where it is (module of this package, attribute) and its one line of help."""
