@@ -198,7 +198,7 @@ async def test_members_that_mean_nothing_are_shown_and_logged(
     bench = Bench()
     bench.bind(b'{"scopes":"x"}')
     assert bench.status().binding.config.unknown == ("scopes",)
-    assert "the config members 'scopes' mean nothing here" in caplog.text
+    assert "the config members 'scopes' (did you mean 'scope'?) mean nothing here" in caplog.text
 
 
 async def test_after_a_stop_nothing_more_starts_but_what_runs_may_end() -> None:

@@ -19,7 +19,7 @@ class Pending(msgspec.Struct, frozen=True, gc=False, array_like=True, omit_defau
 
 
 class Checkpoint(msgspec.Struct, frozen=True, gc=False):
-    """Everything up to `cursor` is done, given up or `pending`; nothing above it is done.
+    """Everything up to `cursor` is done, given up or `pending`; nothing above it was tried yet.
 
     Read anew from here, only what ended since it was made is delivered twice. `pending` ascends.
     """

@@ -23,17 +23,12 @@ from operator import attrgetter
 
 import msgspec
 
+from iii_state.core import policies
 from iii_state.core.bindings import BindingConfig
 from iii_state.core.changes import Change
 from iii_state.core.checkpoints import Checkpoint, Pending
 from iii_state.core.delivery import Delivery, GivenUp, Result
-from iii_state.core.policies import (
-    DEBOUNCE_DELAYS_MAX,
-    DURABLE_INTERRUPTIONS_MAX,
-    HOLD_MS,
-    ONCE,
-    Policy,
-)
+from iii_state.core.policies import ONCE, Policy
 from iii_state.core.sleepers import Lane, Sleeper, Sleepers
 
 
@@ -52,7 +47,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     def under(self, config: BindingConfig) -> Limits:
         """These, as a config changes them."""
-        least = DURABLE_INTERRUPTIONS_MAX if config.durable is not None else 0
+        least = policies.DURABLE_INTERRUPTIONS_MAX if config.durable is not None else 0
         return msgspec.structs.replace(
             self,
             in_flight_max=config.max_in_flight or self.in_flight_max,
@@ -156,7 +151,9 @@ class Deliveries:
         What is in flight counts as interrupted: nobody will know how it ended.
         """
         unfinished = sorted(self._unfinished(), key=attrgetter("first"))
-        above = (d.first for d in unfinished if d.first > self._done_up_to)
+        tried = (d.change.revision for d in unfinished if d.was_tried or self.is_running(d))
+        touched = max(tried, default=0), self._done_up_to
+        above = (d.first for d in unfinished if d.first > max(touched))
         cursor = next(above, max(read_up_to, self.position) + 1) - 1
         pending = [self._pending(d, cursor) for d in unfinished if d.first <= cursor]
         pending.sort(key=attrgetter("revision"))
@@ -165,7 +162,7 @@ class Deliveries:
     def take_up(self, pending: Pending, change: Change | None, now_ms: int = 0) -> None:
         """Go on with what a checkpoint left pending: its change, in order, before any is offered.
 
-        It is lost if its change is no longer kept. What slept until its next attempt is ready.
+        It is lost if that is no longer kept. What slept until its next attempt is ready.
         """
         if change is None:
             self.counters.lost += 1
@@ -325,11 +322,11 @@ class Deliveries:
         gathering = self._gatherings.get(lane)
         if gathering is not None:
             earlier = gathering.item
-            gathering.put_off(Delivery(change, since=earlier.first), now_ms + delay_ms)
             self._waiting_bytes -= earlier.change.value_bytes
+            gathering.put_off(Delivery(change, since=earlier.first), now_ms + delay_ms)
             self.counters.coalesced += 1
             return
-        latest_ms = now_ms + DEBOUNCE_DELAYS_MAX * delay_ms
+        latest_ms = now_ms + policies.DEBOUNCE_DELAYS_MAX * delay_ms
         gathering = Sleeper(Delivery(change), now_ms + delay_ms, latest_ms)
         self._gatherings[lane] = gathering
         self._waiting += 1
@@ -348,7 +345,7 @@ class Deliveries:
             )
         elif result is Result.ABSENT and policy.waits_for_function:
             self._ready.appendleft(delivery)
-            self._held_until = now_ms + HOLD_MS
+            self._held_until = now_ms + policies.HOLD_MS
             self._set_room()
         elif result in (Result.FAILED, Result.ABSENT) and failures + 1 < policy.attempts_max:
             self.counters.retried += 1

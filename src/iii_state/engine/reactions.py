@@ -326,9 +326,8 @@ class Reactions:
 def _warn_of_unknown_members(binding: Binding) -> None:
     if binding.config.unknown:
         log.warning(
-            "binding %.200s of %.200s: the config members %.400s mean nothing here and are "
-            "ignored; known are scope, key and condition_function_id",
+            "binding %.200s of %.200s: the config members %.400s mean nothing here and are ignored",
             binding.id,
             binding.function_id,
-            ", ".join(map(repr, binding.config.unknown)),
+            binding.config.unknown_hint,
         )
