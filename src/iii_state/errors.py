@@ -7,6 +7,9 @@ nothing was changed and nothing was lost.
     StateError
     ├── InvalidRequest          a request that does not decode, or breaks a rule
     ├── LimitExceeded           over a named limit
+    ├── Conflict                the key holds something else than the caller said
+    ├── UpdateRejected          an operation of a strict update failed
+    ├── TooLate                 the write was taken up after its deadline
     ├── NotFound                no such function, trigger, worker
     ├── Refused                 not allowed here
     │   └── Unauthorized        the server wants a token, or another one
@@ -57,6 +60,24 @@ class LimitExceeded(StateError):
     """Over a named limit. Details: `limit` (its name), `actual`, `bound`."""
 
     code = "LIMIT_EXCEEDED"
+
+
+class Conflict(StateError):
+    """A key holds something else than the caller said. Details: `revision`, what it holds now."""
+
+    code = "CONFLICT"
+
+
+class UpdateRejected(StateError):
+    """An operation of a strict update failed. Details: `errors`, one per failed operation."""
+
+    code = "UPDATE_REJECTED"
+
+
+class TooLate(StateError):
+    """A write was taken up later than its caller still wanted it. Details: `late_ms`."""
+
+    code = "DEADLINE_EXCEEDED"
 
 
 class NotFound(StateError):

@@ -26,6 +26,7 @@ from iii_state.core.commands import (
     ListValues,
     Outcome,
     Set,
+    Transact,
     Update,
 )
 from iii_state.core.store import Store, StoreInfo
@@ -167,6 +168,18 @@ class RewritesValues(MemoryStore):
             value = json.dumps(json.loads(command.value)).encode()
             command = Set(command.scope, command.key, value, command.origin)
         return super().execute(command)
+
+
+class CarriesOutWhatTheGuardsForbid(MemoryStore):
+    def execute(self, command: Command) -> Outcome:
+        if isinstance(command, Transact):
+            command = Transact((), command.writes)
+        return super().execute(command)
+
+
+class KeepsRemovedNotes(MemoryStore):
+    def note(self, kind: int, name: str, payload: bytes | None) -> None:
+        super().note(kind, name, b"" if payload is None else payload)
 
 
 class TrimsNames(MemoryStore):
@@ -323,6 +336,8 @@ class ReopensInOrderOfLastWrite(Shelved):
 
 PLANTED: list[tuple[type[MemoryStore], str, dict[str, Any]]] = [
     (ReadsNullAsAbsent, "null_is_a_value", {}),
+    (CarriesOutWhatTheGuardsForbid, "guards_are_on_revision_value_and_absence", {}),
+    (KeepsRemovedNotes, "a_note_is_replaced_and_forgotten", {}),
     (ReadsOnlyWhatIsCommitted, "a_read_sees_the_write_executed_before_it", {}),
     (ListsByKey, "a_list_is_in_order_of_creation", {}),
     (MovesOverwrittenKeysToTheEnd, "an_overwritten_key_keeps_its_place", {}),

@@ -14,7 +14,6 @@ from iii_state.stores.disk.format import (
     MERGED,
     RECORD_PREFIX_BYTES,
     RECORDS,
-    RESERVED_KINDS,
     SEGMENT_HEADER_BYTES,
     SET,
     BlockHeader,
@@ -125,8 +124,3 @@ def test_deletes_writers_and_causes_have_columns() -> None:
 def test_columns_of_unequal_length_are_refused() -> None:
     assert decode_columns(encode_columns(Columns(["a"], ["s"], [1, 2], [0]))) is None
     assert decode_columns(b"\xc1") is None
-
-
-def test_reserved_kinds_do_not_collide_with_those_in_use() -> None:
-    assert not RESERVED_KINDS.keys() & {SET, DELETE}
-    assert min(RESERVED_KINDS) == 16

@@ -58,7 +58,7 @@ def read_segment(path: Path, store_id: bytes) -> Iterator[Record]:
 
 def read_records(meta: bytes, body: bytes, first_revision: int, count: int) -> Iterator[Record]:
     columns = msgspec.msgpack.decode(meta)
-    assert len(columns) == 12
+    assert len(columns) == 13
 
     def column(number: int, default: Any) -> list[Any]:
         items = columns[number]

@@ -7,13 +7,14 @@ delete exist once for every store. To add a command: a struct here, an arm in ea
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from iii_state.core.changes import ANONYMOUS, Change, Entry, Origin
 from iii_state.core.operations import Operation, OperationError, apply_operations
-from iii_state.errors import LimitExceeded, StateError
+from iii_state.core.values import equal
+from iii_state.errors import LimitExceeded, StateError, UpdateRejected
 
 
 class Get(msgspec.Struct, frozen=True, gc=False):
@@ -48,12 +49,13 @@ class ListScopes(msgspec.Struct, frozen=True, gc=False):
 
 
 class Set(msgspec.Struct, frozen=True, gc=False):
-    """Write one key. `value` is checked JSON text."""
+    """Write one key. `value` is checked JSON text; 0 in `expires_at_ms` stands for never."""
 
     scope: str
     key: str
     value: bytes
     origin: Origin = ANONYMOUS
+    expires_at_ms: int = 0
 
     def apply(self, before: bytes | None) -> tuple[bytes | None, tuple[OperationError, ...]]:
         """The new value, whatever was there before."""
@@ -61,11 +63,15 @@ class Set(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False):
-    """Remove one key. Deleting an absent key is a change too."""
+    """Remove one key. Deleting an absent key is a change too.
+
+    `cause` says why, if nobody asked for it: `expired`.
+    """
 
     scope: str
     key: str
     origin: Origin = ANONYMOUS
+    cause: str = ""
 
     def apply(self, before: bytes | None) -> tuple[bytes | None, tuple[OperationError, ...]]:
         """Nothing is left."""
@@ -73,21 +79,32 @@ class Delete(msgspec.Struct, frozen=True, gc=False):
 
 
 class Update(msgspec.Struct, frozen=True, gc=False):
-    """Apply operations in order to one key; those that fail are reported and skipped."""
+    """Apply operations in order to one key; those that fail are reported and skipped.
+
+    With `is_strict`, one that fails refuses them all. When the key expires stays as it was.
+    """
 
     scope: str
     key: str
     operations: tuple[Operation, ...]
     origin: Origin = ANONYMOUS
     bytes_max: int = 1 << 62
+    is_strict: bool = False
 
     def apply(self, before: bytes | None) -> tuple[bytes | None, tuple[OperationError, ...]]:
         """The value after the operations; an absent key starts as `{}`.
 
         Raises:
             LimitExceeded: that value would have more than `bytes_max` bytes.
+            UpdateRejected: an operation failed, and all must apply.
         """
         after, errors = apply_operations(before, self.operations)
+        if errors and self.is_strict:
+            raise UpdateRejected(
+                f"{len(errors)} of {len(self.operations)} operations on key {self.key!r} in scope "
+                f"{self.scope!r} failed: {errors[0].message}; nothing changed",
+                errors=msgspec.to_builtins(errors),
+            )
         if len(after) > self.bytes_max:
             raise LimitExceeded(
                 f"The value of key {self.key!r} in scope {self.scope!r} would grow to {len(after)} "
@@ -100,12 +117,44 @@ class Update(msgspec.Struct, frozen=True, gc=False):
         return after, errors
 
 
+class Guard(msgspec.Struct, frozen=True, gc=False):
+    """What must be true of a key for a transaction to be carried out.
+
+    With a `revision`, that the key holds what that revision wrote; 0 means absent. Without, that it
+    holds a JSON value equal to `value`, or, with `is_absent`, that it is absent; either will do.
+    """
+
+    scope: str
+    key: str
+    revision: int | None = None
+    value: bytes | None = None
+    is_absent: bool = False
+
+    def holds(self, entry: Entry | None) -> bool:
+        """Whether it is true of a key that holds `entry`."""
+        if self.revision is not None:
+            return self.revision == (entry.revision if entry is not None else 0)
+        if entry is None:
+            return self.is_absent
+        return self.value is not None and equal(self.value, entry.value)
+
+
+class Transact(msgspec.Struct, frozen=True, gc=False):
+    """Carry out all of some writes, in order, as one commit; or none, unless every guard holds."""
+
+    guards: tuple[Guard, ...]
+    writes: tuple[Set | Delete | Update, ...]
+
+
 Read = Get | ListValues | ListKeys | ListScopes
 Write = Set | Delete | Update
-Command = Read | Write
+Command = Read | Write | Transact
 
 WRITES = (Set, Update, Delete)
 """What `Write` is, for `isinstance`; in order of how often it comes."""
+
+
+Result = tuple[Change, tuple[OperationError, ...]]
 
 
 class Outcome(msgspec.Struct, gc=False):
@@ -116,6 +165,9 @@ class Outcome(msgspec.Struct, gc=False):
     the command is about: `change` and `errors` (writes), `entry` (`Get`), `values` (the lists: each
     a JSON text). `reading`, when set, must be awaited for the values to be there (a long list, read
     off the event loop), before the commit or after it; if it cannot be read, `failure` says why.
+
+    Of a `Transact`, `failed` has the guards that do not hold, by their index, with what their keys
+    hold; if there are none, `results` has each write's change and errors, and `change` the last.
     """
 
     settled: bool = False
@@ -125,6 +177,8 @@ class Outcome(msgspec.Struct, gc=False):
     values: Sequence[bytes] = ()
     failure: StateError | None = None
     reading: Awaitable[None] | None = None
+    results: Sequence[Result] = ()
+    failed: Sequence[tuple[int, Entry | None]] = ()
 
 
 def change_of(
@@ -135,11 +189,51 @@ def change_of(
     Pure, and the only place where a write's meaning is decided, for every store.
     """
     after, errors = command.apply(before.value if before is not None else None)
-    if after is None:
-        entry = None
-    elif before is None:
-        entry = Entry(after, revision, revision, now_ms, now_ms)
-    else:
-        entry = Entry(after, revision, before.created_revision, before.created_at_ms, now_ms)
-    change = Change(revision, command.scope, command.key, before, entry, now_ms, command.origin)
+    entry, cause = None, ""
+    if isinstance(command, Delete):
+        cause = command.cause
+    elif after is not None:
+        created, created_at_ms, expires_at_ms = revision, now_ms, 0
+        if before is not None:
+            created, created_at_ms = before.created_revision, before.created_at_ms
+            expires_at_ms = before.expires_at_ms
+        if isinstance(command, Set):
+            expires_at_ms = command.expires_at_ms
+        entry = Entry(after, revision, created, created_at_ms, now_ms, expires_at_ms)
+    change = Change(
+        revision, command.scope, command.key, before, entry, now_ms, command.origin, cause
+    )
     return change, errors
+
+
+def failed_guards(
+    guards: Sequence[Guard], read: Callable[[str, str], Entry | None]
+) -> list[tuple[int, Entry | None]]:
+    """The guards that do not hold, by index, with what their keys hold; `read` tells that."""
+    entries = [read(guard.scope, guard.key) for guard in guards]
+    return [
+        (index, entry)
+        for index, (guard, entry) in enumerate(zip(guards, entries, strict=True))
+        if not guard.holds(entry)
+    ]
+
+
+def results_of(
+    writes: Sequence[Write], read: Callable[[str, str], Entry | None], revision: int, now_ms: int
+) -> list[Result]:
+    """What writes do, one after the other, their changes beginning at `revision`.
+
+    `read` tells what a key holds before all of them. Pure: a store then applies all, or none.
+
+    Raises:
+        LimitExceeded, UpdateRejected: one of the writes is refused, and with it all.
+    """
+    written: dict[tuple[str, str], Entry | None] = {}
+    results: list[Result] = []
+    for write in writes:
+        place = write.scope, write.key
+        before = written[place] if place in written else read(*place)
+        change, errors = change_of(write, before, revision + len(results), now_ms)
+        written[place] = change.entry
+        results.append((change, errors))
+    return results

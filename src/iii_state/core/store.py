@@ -10,7 +10,7 @@ one sync for many writes, while reads that depend on nothing pending are answere
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -56,6 +56,16 @@ class Store(Protocol):
             LimitExceeded: a list larger than its `bytes_max`.
             DiskFull, StoreReadOnly: the write is refused; nothing changed.
         """
+
+    def note(self, kind: int, name: str, payload: bytes | None) -> None:
+        """Keep something beside the data under a kind and a name, instead of what was there.
+
+        None forgets it. It takes no revision, and becomes durable with the next commit, together
+        with the changes executed since the one before.
+        """
+
+    def notes(self, kind: int) -> Mapping[str, bytes]:
+        """All that is kept under a kind, what is not durable yet included. Not to be changed."""
 
     async def commit(self) -> Sequence[Change]:
         """Make everything executed so far durable, then settle it.

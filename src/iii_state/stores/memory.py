@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from iii_state.core.changes import Change, Entry
 from iii_state.core.commands import (
@@ -13,7 +13,10 @@ from iii_state.core.commands import (
     ListValues,
     Outcome,
     Read,
+    Transact,
     change_of,
+    failed_guards,
+    results_of,
 )
 from iii_state.core.store import StoreInfo
 from iii_state.core.values import encode_text
@@ -39,6 +42,7 @@ class MemoryStore:
         self._pending: list[Change] = []
         self._pending_bytes = 0
         self._now_ms = 0
+        self._notes: dict[int, dict[str, bytes]] = {}
         self._recent = RecentChanges(history_bytes)
 
     @property
@@ -60,7 +64,7 @@ class MemoryStore:
     def execute(self, command: Command) -> Outcome:
         """See `Store.execute`. Every outcome is settled at once."""
         if not isinstance(command, WRITES):
-            return self._read(command)
+            return self._transact(command) if isinstance(command, Transact) else self._read(command)
         scope = self._scopes.get(command.scope)
         before = scope.get(command.key) if scope is not None else None
         if not self._pending:
@@ -69,6 +73,34 @@ class MemoryStore:
         self._apply(change, scope)
         self._pending.append(change)
         return Outcome(True, change, errors)
+
+    def _transact(self, command: Transact) -> Outcome:
+        failed = failed_guards(command.guards, self._entry)
+        if failed:
+            return Outcome(True, failed=failed)
+        if not self._pending:
+            self._now_ms = self._clock_ms()
+        results = results_of(command.writes, self._entry, self.executed_revision + 1, self._now_ms)
+        for change, _ in results:
+            self._apply(change, self._scopes.get(change.scope))
+            self._pending.append(change)
+        return Outcome(True, results[-1][0] if results else None, results=results)
+
+    def _entry(self, scope: str, key: str) -> Entry | None:
+        entries = self._scopes.get(scope)
+        return entries.get(key) if entries is not None else None
+
+    def note(self, kind: int, name: str, payload: bytes | None) -> None:
+        """See `Store.note`."""
+        notes = self._notes.setdefault(kind, {})
+        if payload is None:
+            notes.pop(name, None)
+        else:
+            notes[name] = payload
+
+    def notes(self, kind: int) -> Mapping[str, bytes]:
+        """See `Store.notes`."""
+        return self._notes.get(kind, {})
 
     def _read(self, command: Read) -> Outcome:
         if isinstance(command, Get):

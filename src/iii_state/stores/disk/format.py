@@ -39,17 +39,6 @@ RECORDS, SEAL = 1, 2
 SET, DELETE = 0, 1
 """Kinds of records that take a revision."""
 
-RESERVED_KINDS = {
-    16: "cursor",
-    17: "cursor removed",
-    18: "binding",
-    19: "binding removed",
-    20: "dead letter",
-    21: "dead letter removed",
-    22: "expiry touched",
-    23: "idempotency",
-}
-"""Numbers kept for records that take no revision. None is written by this version."""
 
 RECORD_TAIL = struct.Struct("<IQQQQQ")
 RECORD_PREFIX = struct.Struct("<IIQQQQQ")
@@ -168,11 +157,16 @@ def decode_block_header(data: bytes | memoryview, offset: int = 0) -> BlockHeade
     return BlockHeader(*BLOCK_HEADER.unpack_from(data, offset)[1:])
 
 
+NoteItem = tuple[int, str, bytes | None]
+"""Kind, name, and what is kept under them; None forgets it."""
+
+
 class Columns(msgspec.Struct, array_like=True, gc=False):
     """What a block says about its records, one list per member.
 
     `scopes`, `workers`, `functions`, `depths` and `causes` may hold one item that stands for all.
     None stands for: all set (`kinds`), `first_revision` and counting (`revisions`), empty (others).
+    `notes` are no records: what is kept beside the data, all of it in a segment's first block.
     """
 
     keys: list[str]
@@ -187,6 +181,7 @@ class Columns(msgspec.Struct, array_like=True, gc=False):
     causes: list[str] | None = None
     idempotency_keys: list[str | None] | None = None
     idempotency_hashes: list[bytes | None] | None = None
+    notes: list[NoteItem] | None = None
 
     def revision_list(self, first_revision: int) -> Sequence[int]:
         """The revision of each record."""
@@ -226,7 +221,15 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_columns = msgspec.msgpack.Decoder(Columns).decode
 
 
-def encode_changes(changes: Sequence[Change]) -> tuple[Payload, list[int]]:
+def encode_notes(notes: list[NoteItem], revision: int, time_ms: int) -> Payload:
+    """A block of notes alone, behind the change with a revision."""
+    meta = _encode(Columns([], [], [], [], notes=notes))
+    return Payload(meta, b"", 0, revision + 1, revision, time_ms)
+
+
+def encode_changes(
+    changes: Sequence[Change], notes: list[NoteItem] | None = None
+) -> tuple[Payload, list[int]]:
     """A batch as the payload of one block, and the lengths of its records' values."""
     entries = [change.entry or _gravestone(change) for change in changes]
     values = [entry.value for entry in entries]
@@ -248,7 +251,9 @@ def encode_changes(changes: Sequence[Change]) -> tuple[Payload, list[int]]:
     parts[1::3] = tails
     parts[2::3] = values
     first, last = changes[0], changes[-1]
-    meta = _encode(_columns_of(changes, lengths))
+    columns = _columns_of(changes, lengths)
+    columns.notes = notes or None
+    meta = _encode(columns)
     payload = Payload(
         meta, b"".join(parts), len(lengths), first.revision, last.revision, last.timestamp_ms
     )

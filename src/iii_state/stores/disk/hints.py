@@ -18,6 +18,7 @@ from iii_state.stores.disk.files import Files
 from iii_state.stores.disk.format import (
     DELETE,
     RECORD_PREFIX_BYTES,
+    Columns,
     SegmentHeader,
 )
 from iii_state.stores.disk.segment import Segment, Signposts
@@ -59,14 +60,16 @@ class Group(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Digest:
-    """The newest record of every key in one segment, gathered block by block."""
+    """The newest record of every key in one segment, gathered block by block; and the notes."""
 
     def __init__(self) -> None:
         self._scopes: dict[str, dict[str, tuple[int, int]]] = {}
+        self.notes: dict[tuple[int, str], bytes] = {}
 
     def add(self, block: Block) -> None:
         """Take in the next block."""
         columns = block.columns
+        note(self.notes, columns)
         kinds = block.kinds()
         base = block.body_offset
         scopes = columns.spread(columns.scopes, "")
@@ -99,6 +102,15 @@ class Digest:
                     chunk, room = [], CHUNK_KEYS
         if chunk:
             yield chunk
+
+
+def note(notes: dict[tuple[int, str], bytes], columns: Columns) -> None:
+    """Bring notes up to date with a block."""
+    for kind, name, payload in columns.notes or ():
+        if payload is None:
+            notes.pop((kind, name), None)
+        else:
+            notes[kind, name] = payload
 
 
 def scan(files: Files, segment: Segment) -> Digest:

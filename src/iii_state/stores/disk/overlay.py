@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from iii_state.core.changes import Change
-from iii_state.core.commands import Outcome, Read
+from iii_state.core.commands import Outcome, Read, Transact
 from iii_state.stores.disk.index import Resident
 
 BATCH_CHANGES_MAX = 8192
@@ -19,23 +19,32 @@ class Batch:
     """Changes that become durable together, as one block, and the outcomes that wait for it.
 
     All carry the time at which the first of them was made. `residents` has, for each change, what
-    the index held of the key in memory, if it was asked.
+    the index held of the key in memory, if it was asked. `notes` go into the same block.
     """
 
-    __slots__ = ("changes", "outcomes", "reads", "residents", "timestamp_ms", "value_bytes")
+    __slots__ = (
+        "changes",
+        "notes",
+        "outcomes",
+        "reads",
+        "residents",
+        "timestamp_ms",
+        "value_bytes",
+    )
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self.residents: list[Resident | None] = []
         self.outcomes: list[Outcome] = []
-        self.reads: list[tuple[Outcome, Read]] = []
+        self.reads: list[tuple[Outcome, Read | Transact]] = []
+        self.notes: dict[tuple[int, str], bytes | None] = {}
         self.timestamp_ms = 0
         self.value_bytes = 0
 
     @property
-    def is_full(self) -> bool:
-        """Whether the next change goes into another batch."""
-        return len(self.changes) >= BATCH_CHANGES_MAX or self.value_bytes >= BATCH_BYTES_MAX
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not self.changes and not self.notes
 
 
 class Overlay:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from iii_state.errors import StoreDamaged
-from iii_state.stores.disk.blocks import find_block, written_bytes
+from iii_state.stores.disk.blocks import Block, find_block, walk, written_bytes
 from iii_state.stores.disk.directory import (
     HINT_SUFFIX,
     RELAXED,
@@ -41,6 +41,7 @@ from iii_state.stores.disk.hints import (
     apply_head,
     decode_hint,
     encode_hint,
+    note,
     scan,
 )
 from iii_state.stores.disk.index import SHARDS, Index, ScopeIndex, slot_of
@@ -65,6 +66,7 @@ class Recovery:
         self.revision = 0
         self.next_revision = 1
         self.sequence = 0
+        self.notes: dict[tuple[int, str], bytes] = {}
         self.stopped: Stopped | None = None
         self._directory = directory
         self._files = files
@@ -88,6 +90,7 @@ class Recovery:
                 reversed(self.segments.ordered), reversed(sources), strict=True
             ):
                 self._take_in(segment, source)
+            self._read_notes(sources)
             self._remove_leftovers(names, ranges)
         except BaseException:
             self.segments.close()
@@ -213,6 +216,22 @@ class Recovery:
             segment.path,
             aside.name,
         )
+
+    def _read_notes(self, sources: list[Hint | Digest]) -> None:
+        """Take the notes from the newest segment that has a block: its first one holds them all."""
+        for segment, source in zip(reversed(self.segments.ordered), reversed(sources), strict=True):
+            if isinstance(source, Digest):
+                self.notes = source.notes
+            elif segment.end > SEGMENT_HEADER_BYTES:
+                start, end = SEGMENT_HEADER_BYTES, segment.end
+                blocks = walk(
+                    self._files, segment.fd, segment.path, start, end, segment.header.first_id
+                )
+                for block in blocks:
+                    if isinstance(block, Block):
+                        note(self.notes, block.columns)
+            if segment.end > SEGMENT_HEADER_BYTES:
+                return
 
     # -- the index ------------------------------------------------------------------------------
 

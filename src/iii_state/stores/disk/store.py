@@ -8,13 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import takewhile
 from pathlib import Path
 
 from iii_state.core.changes import Change, Entry
-from iii_state.core.commands import WRITES, Command, Get, Outcome, Read, change_of
+from iii_state.core.commands import (
+    WRITES,
+    Command,
+    Get,
+    Guard,
+    Outcome,
+    Read,
+    Transact,
+    change_of,
+    failed_guards,
+    results_of,
+)
 from iii_state.core.store import Durability, StoreInfo
 from iii_state.errors import (
     DiskFull,
@@ -27,7 +38,7 @@ from iii_state.errors import (
 from iii_state.stores.disk.directory import claim
 from iii_state.stores.disk.feed import History
 from iii_state.stores.disk.files import Files
-from iii_state.stores.disk.format import RECORD_PREFIX_BYTES
+from iii_state.stores.disk.format import RECORD_PREFIX_BYTES, SEGMENT_HEADER_BYTES
 from iii_state.stores.disk.index import place_at
 from iii_state.stores.disk.lists import Lists
 from iii_state.stores.disk.log import Log, disk_full, read_only
@@ -79,6 +90,10 @@ class DiskStore:
         self._index = recovery.index
         self._index.resident_bytes_max = cache_bytes
         self._overlay = Overlay()
+        self._durable_notes = recovery.notes
+        self._notes: dict[int, dict[str, bytes]] = {}
+        for (kind, name), payload in recovery.notes.items():
+            self._notes.setdefault(kind, {})[name] = payload
         self._staged: list[Batch] = [Batch()]
         self._flying: list[Batch] = []
         self._revision = recovery.revision
@@ -166,7 +181,9 @@ class DiskStore:
         )
         if durability == "interval":
             store._writer.start_syncing(sync_interval_ms / 1000)
-        store._maintenance.start()
+        if store._log.position > SEGMENT_HEADER_BYTES or not store._durable_notes:
+            # An earlier segment may have the notes as long as the newest one is empty.
+            store._maintenance.start()
         if store._index.keys > FREEZE_ABOVE_KEYS:
             gc.freeze()
         return store
@@ -190,7 +207,7 @@ class DiskStore:
             InvalidRequest: a name that is no valid Unicode text.
         """
         if not isinstance(command, WRITES):
-            return self._read(command)
+            return self._transact(command) if isinstance(command, Transact) else self._read(command)
         scope, key = command.scope, command.key
         pending = self._overlay.scopes.get(scope)
         earlier = pending.get(key) if pending is not None else None
@@ -206,12 +223,7 @@ class DiskStore:
                 before = self._load(scope, key, found)
             else:
                 resident, before = found, found.entry
-        batch = self._staged[-1]
-        if batch.value_bytes >= BATCH_BYTES_MAX or len(batch.changes) >= BATCH_CHANGES_MAX:
-            batch = Batch()
-            self._staged.append(batch)
-        if not batch.changes:
-            batch.timestamp_ms = self._clock_ms()
+        batch = self._open_batch()
         change, errors = change_of(command, before, self._next_revision, batch.timestamp_ms)
         value_bytes = len(change.entry.value) if change.entry is not None else 0
         if self._log.is_hindered or value_bytes > VALUE_BYTES_MAX:
@@ -227,6 +239,72 @@ class DiskStore:
         batch.outcomes.append(outcome)
         batch.value_bytes += value_bytes
         return outcome
+
+    def _open_batch(self) -> Batch:
+        """The batch that the next change goes into."""
+        batch = self._staged[-1]
+        if batch.value_bytes >= BATCH_BYTES_MAX or len(batch.changes) >= BATCH_CHANGES_MAX:
+            batch = Batch()
+            self._staged.append(batch)
+        if not batch.changes:
+            batch.timestamp_ms = self._clock_ms()
+        return batch
+
+    def _transact(self, command: Transact) -> Outcome:
+        failed = failed_guards(command.guards, self._entry)
+        if failed:
+            outcome = Outcome(True, failed=failed)
+            newest = max(self._pending_revision(command.guards[index]) for index, _ in failed)
+            if newest:
+                outcome.settled = False
+                self._await(outcome, command, newest)
+            return outcome
+        for write in command.writes:
+            _require_text(write.scope, write.key)
+        batch = self._open_batch()
+        results = results_of(command.writes, self._entry, self._next_revision, batch.timestamp_ms)
+        outcome = Outcome(False, results=results)
+        if not results:
+            outcome.settled = True
+            return outcome
+        entries = [change.entry for change, _ in results]
+        sizes = [len(entry.value) if entry is not None else 0 for entry in entries]
+        if self._log.is_hindered or max(sizes) > VALUE_BYTES_MAX:
+            self._require_writable(sum(sizes))
+        for change, _ in results:
+            self._overlay.scopes.setdefault(change.scope, {})[change.key] = change
+            batch.changes.append(change)
+            batch.residents.append(None)
+        self._next_revision += len(results)
+        outcome.change = results[-1][0]
+        batch.outcomes.append(outcome)
+        batch.value_bytes += sum(sizes)
+        return outcome
+
+    def _entry(self, scope: str, key: str) -> Entry | None:
+        change = self._overlay.get(scope, key)
+        return change.entry if change is not None else self._durable(scope, key)
+
+    def _pending_revision(self, guard: Guard) -> int:
+        """That of the change which a guard saw before it is durable; 0 if it saw none."""
+        change = self._overlay.get(guard.scope, guard.key)
+        return change.revision if change is not None else 0
+
+    def note(self, kind: int, name: str, payload: bytes | None) -> None:
+        """See `Store.note`."""
+        notes = self._notes.setdefault(kind, {})
+        if payload is None:
+            notes.pop(name, None)
+        else:
+            notes[name] = payload
+        batch = self._staged[-1]
+        if batch.is_empty:
+            batch.timestamp_ms = self._clock_ms()
+        batch.notes[kind, name] = payload
+
+    def notes(self, kind: int) -> Mapping[str, bytes]:
+        """See `Store.notes`."""
+        return self._notes.get(kind, {})
 
     def _read(self, command: Read) -> Outcome:
         if isinstance(command, Get):
@@ -251,7 +329,7 @@ class DiskStore:
         self._index.warm(scope, key, entry)
         return entry
 
-    def _await(self, outcome: Outcome, command: Read, revision: int) -> Outcome:
+    def _await(self, outcome: Outcome, command: Read | Transact, revision: int) -> Outcome:
         """Let a read that saw a pending change wait for the batch that holds it."""
         if not outcome.settled:
             for batch in (*self._flying, *self._staged):
@@ -287,15 +365,17 @@ class DiskStore:
 
     async def commit(self) -> Sequence[Change]:
         """See `Store.commit`. One block and one sync for each batch, in order."""
-        if not self._staged[0].changes:
+        if self._staged[0].is_empty:
             return []
-        self._flying = [batch for batch in self._staged if batch.changes]
+        self._flying = [batch for batch in self._staged if not batch.is_empty]
         self._staged = [Batch()]
         durable: list[Change] = []
         while self._flying:
             batch = self._flying[0]
             try:
-                segment, offset, lengths = await self._writer.write(batch.changes)
+                segment, offset, lengths = await self._writer.write(
+                    batch, self._durable_notes, self._revision
+                )
             except StateError as failure:
                 self._fail(failure)
                 break
@@ -324,6 +404,13 @@ class DiskStore:
                 slot = former >> 32
                 kills[slot] = kills.get(slot, 0) + RECORD_PREFIX_BYTES + before_bytes
             place += RECORD_PREFIX_BYTES + length
+        for (kind, name), payload in batch.notes.items():
+            if payload is None:
+                self._durable_notes.pop((kind, name), None)
+            else:
+                self._durable_notes[kind, name] = payload
+        if not batch.changes:
+            return
         self._index.make_room()
         self._revision = batch.changes[-1].revision
         self._recent.add(batch.changes, batch.value_bytes + replaced_bytes)
@@ -344,23 +431,28 @@ class DiskStore:
         later = failure if is_known else read_only(failure)
         batches, self._flying = [*self._flying, *self._staged], []
         self._staged = [Batch()]
+        for batch in batches:
+            self._staged[0].notes.update(batch.notes)
         self._overlay.scopes.clear()
         self._next_revision = max(self._revision, self._skipped_to) + 1
         for batch in batches:
             for outcome in batch.outcomes:
-                outcome.change, outcome.errors = None, ()
+                outcome.change, outcome.errors, outcome.results = None, (), ()
                 outcome.failure = failure
                 outcome.settled = True
             failure = later
         for batch in batches:
             for outcome, command in batch.reads:
-                self._read_again(outcome, command)
+                self._read_again(outcome, command, later)
 
-    def _read_again(self, outcome: Outcome, command: Read) -> None:
+    def _read_again(self, outcome: Outcome, command: Read | Transact, failure: StateError) -> None:
+        if isinstance(command, Transact):
+            outcome.failure, outcome.failed, outcome.settled = failure, (), True
+            return
         try:
             again = self._read(command)
-        except StateError as failure:
-            again = Outcome(failure=failure)
+        except StateError as error:
+            again = Outcome(failure=error)
         outcome.entry, outcome.values = again.entry, again.values
         outcome.reading, outcome.failure = again.reading, again.failure
         outcome.settled = True

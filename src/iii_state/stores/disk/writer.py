@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from typing import TypeVar
 
-from iii_state.core.changes import Change
 from iii_state.core.store import Durability
 from iii_state.errors import StateError
-from iii_state.stores.disk.format import Payload, encode_changes
+from iii_state.stores.disk.format import (
+    SEGMENT_HEADER_BYTES,
+    NoteItem,
+    Payload,
+    encode_changes,
+    encode_notes,
+)
 from iii_state.stores.disk.log import Log, PlacedBlock
+from iii_state.stores.disk.overlay import Batch
 from iii_state.stores.disk.recovery import RELAXED_GAP
 from iii_state.stores.disk.segment import Segment
 
@@ -40,28 +46,39 @@ class Writer:
         self._synced_revision = 0
         self._syncing: asyncio.Task[None] | None = None
 
-    async def write(self, changes: Sequence[Change]) -> tuple[Segment, int, list[int]]:
-        """Append changes as one block; in mode `commit`, return when they are on the device.
+    async def write(
+        self, batch: Batch, kept: Mapping[tuple[int, str], bytes], revision: int
+    ) -> tuple[Segment, int, list[int]]:
+        """Append a batch as one block; in mode `commit`, return when it is on the device.
 
+        `kept` are the notes before it: all of them go into a segment's first block, so that no
+        earlier segment is needed for them. `revision` is that of the change before it.
         Returns the segment, where the records begin in it, and the lengths of their values.
 
         Raises:
             DiskFull: no room; nothing was written.
             OutcomeUnknown: the device failed.
         """
-        payload, lengths = encode_changes(changes)
+        payload, lengths = encode_batch(batch, batch.notes, revision)
+        if (kept or batch.notes) and self._begins_segment(payload):
+            payload, lengths = encode_batch(batch, {**kept, **batch.notes}, revision)
         if self._is_relaxed:
             segment, offset = await self._write_relaxed(payload)
         elif not self._log.is_ready(payload):
             segment, offset = await self._in_thread(lambda: self._log.append(payload))
         else:
             block = self._log.place(payload)
-            if len(changes) <= INLINE_CHANGES_MAX and min(self._syncs_s) <= INLINE_SYNC_S_MAX:
+            if len(lengths) <= INLINE_CHANGES_MAX and min(self._syncs_s) <= INLINE_SYNC_S_MAX:
                 self._put(block)
             else:
                 await self._in_thread(lambda: self._put(block))
             segment, offset = self._log.take(block)
         return segment, offset, lengths
+
+    def _begins_segment(self, payload: Payload) -> bool:
+        log = self._log
+        is_first = log.active.is_sealed or log.position == SEGMENT_HEADER_BYTES
+        return is_first or log.will_roll(payload.block_bytes)
 
     def _put(self, block: PlacedBlock) -> None:
         started = time.perf_counter()
@@ -119,3 +136,13 @@ class Writer:
             self._syncing.cancel()
             await asyncio.wait([self._syncing])
         self._executor.shutdown()
+
+
+def encode_batch(
+    batch: Batch, notes: Mapping[tuple[int, str], bytes | None], revision: int
+) -> tuple[Payload, list[int]]:
+    """A batch as the payload of one block with these notes, and the lengths of its values."""
+    items: list[NoteItem] = [(kind, name, payload) for (kind, name), payload in notes.items()]
+    if not batch.changes:
+        return encode_notes(items, revision, batch.timestamp_ms), []
+    return encode_changes(batch.changes, items)

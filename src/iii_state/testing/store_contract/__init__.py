@@ -27,6 +27,7 @@ from iii_state.testing.store_contract.lifecycle import (
 from iii_state.testing.store_contract.lists import ListContract
 from iii_state.testing.store_contract.order import OrderContract
 from iii_state.testing.store_contract.rig import Contract, Rig, open_rig
+from iii_state.testing.store_contract.transactions import NotesContract, TransactionContract
 
 
 class EveryStoreContract(
@@ -38,6 +39,8 @@ class EveryStoreContract(
     FeedContract,
     LifecycleContract,
     ErrorContract,
+    TransactionContract,
+    NotesContract,
 ):
     """What all stores have in common."""
 
@@ -59,10 +62,12 @@ __all__ = [
     "FeedContract",
     "LifecycleContract",
     "ListContract",
+    "NotesContract",
     "OrderContract",
     "ReadContract",
     "Rig",
     "StoreContract",
+    "TransactionContract",
     "UpdateContract",
     "VolatilityContract",
     "WriteContract",

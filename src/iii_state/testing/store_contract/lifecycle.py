@@ -281,6 +281,27 @@ class DurabilityContract(Contract):
         assert await rig.value(name) == large
         assert await rig.value("\0") == b"1"
 
+    async def test_notes_survive_reopening_alone_and_beside_changes(self, rig: Rig) -> None:
+        rig.store.note(16, "a", b"1")
+        rig.store.note(16, "gone", b"1")
+        await rig.store.commit()
+        made = await rig.set("k", b"1")
+        rig.store.note(16, "gone", None)
+        rig.store.note(20, "b", b"2")
+        await rig.open()
+
+        assert dict(rig.store.notes(16)) == {"a": b"1"}
+        assert dict(rig.store.notes(20)) == {"b": b"2"}
+        assert rig.store.revision == made.revision
+
+    async def test_notes_outlive_the_changes_that_were_made_with_them(self, rig: Rig) -> None:
+        await rig.open(short_history=True)
+        rig.store.note(16, "a", b"1")
+        await write_until_trimmed(rig)
+        await rig.open(short_history=True)
+
+        assert dict(rig.store.notes(16)) == {"a": b"1"}
+
     async def test_the_figures_survive_reopening(self, rig: Rig) -> None:
         await rig.write(Set(rig.scope, "a", b"12345"), Set("other", "b", b"12"))
         await rig.write(Set(rig.scope, "a", b"1"), Delete("other", "b"))
