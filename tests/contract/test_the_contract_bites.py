@@ -418,7 +418,7 @@ def test_every_concern_of_the_contract_has_a_planted_bug() -> None:
 
     concerns = [c for c in DurableStoreContract.__mro__ if _tests_of(c)]
 
-    assert len(concerns) == 9
+    assert len(concerns) == 11
     assert [c.__name__ for c in concerns if not promises & _tests_of(c)] == []
 
 
