@@ -8,6 +8,7 @@ nothing was changed and nothing was lost.
     ├── InvalidRequest          a request that does not decode, or breaks a rule
     ├── LimitExceeded           over a named limit
     ├── Conflict                the key holds something else than the caller said
+    │   └── AlreadyDone         it was carried out before; what it answered is no longer kept
     ├── UpdateRejected          an operation of a strict update failed
     ├── TooLate                 the write was taken up after its deadline
     ├── NotFound                no such function, trigger, worker
@@ -66,6 +67,12 @@ class Conflict(StateError):
     """A key holds something else than the caller said. Details: `revision`, what it holds now."""
 
     code = "CONFLICT"
+
+
+class AlreadyDone(Conflict):
+    """An idempotent write was carried out before, and its answer is gone. Details: `revision`."""
+
+    code = "ALREADY_DONE"
 
 
 class UpdateRejected(StateError):

@@ -178,8 +178,8 @@ class CarriesOutWhatTheGuardsForbid(MemoryStore):
 
 
 class KeepsRemovedNotes(MemoryStore):
-    def note(self, kind: int, name: str, payload: bytes | None) -> None:
-        super().note(kind, name, b"" if payload is None else payload)
+    def note(self, kind: int, name: str, payload: bytes | None) -> Outcome:
+        return super().note(kind, name, b"" if payload is None else payload)
 
 
 class TrimsNames(MemoryStore):

@@ -57,7 +57,7 @@ class Store(Protocol):
             DiskFull, StoreReadOnly: the write is refused; nothing changed.
         """
 
-    def note(self, kind: int, name: str, payload: bytes | None) -> None:
+    def note(self, kind: int, name: str, payload: bytes | None) -> Outcome:
         """Keep something beside the data under a kind and a name, instead of what was there.
 
         None forgets it. It takes no revision, and becomes durable with the next commit, together

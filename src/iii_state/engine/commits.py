@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from iii_state.core.changes import Change
-from iii_state.core.commands import Command, Outcome
+from iii_state.core.commands import Command, Get, Outcome
 from iii_state.core.store import Store
 from iii_state.engine.calls import Call
+from iii_state.engine.expiries import Expiries
 from iii_state.engine.invocations import Failure
 from iii_state.errors import OutcomeUnknown, StateError, StorageError, StoreReadOnly
 
@@ -36,7 +37,10 @@ class Commits:
         committed: Callable[[Sequence[Change]], None],
         *,
         gather_us: int,
+        expiries: Expiries,
     ) -> None:
+        self.expiries = expiries
+        expiries.commit = self.soon
         self._store = store
         self._committed = committed
         self._gather_s = gather_us / 1e6
@@ -55,17 +59,32 @@ class Commits:
         """Begin to commit. Needs a running event loop."""
         self._task = asyncio.create_task(self._run(), name="commits")
 
-    def submit(self, call: Call, command: Command, encode: Encode) -> None:
-        """Run a command for a call; `encode` makes the outcome's JSON text.
+    def submit(
+        self,
+        call: Call,
+        command: Command,
+        encode: Encode,
+        executed: Callable[[Outcome], None] | None = None,
+    ) -> None:
+        """Run a command for a call; `encode` makes the outcome's JSON text, or raises a failure.
+
+        `executed` is called at once with what it did; what it notes is kept with that.
 
         Raises:
             StateError: the store refuses; nothing changed and the call is not answered.
         """
+        expiries = self.expiries
+        if expiries.is_used:
+            expiries.sweep()
         try:
             outcome = self._store.execute(command)
         except StorageError as error:
             self._note(error)
             raise
+        if expiries.is_used:
+            expiries.follow(command, outcome)
+        if executed is not None:
+            executed(outcome)
         if outcome.reading is not None:
             self._read(call, encode, outcome)
         elif not outcome.settled:
@@ -74,6 +93,23 @@ class Commits:
             call.answer(encode(outcome))
             if outcome.change is not None:
                 self._wakeup.set()
+
+    def peek(self, command: Get) -> Outcome:
+        """What a key holds after all that was submitted, be it durable or not."""
+        if self.expiries.is_used:
+            self.expiries.sweep()
+        return self._store.execute(command)
+
+    def await_note(self, call: Call, outcome: Outcome, encode: Encode) -> None:
+        """Answer a call once the note that it made is durable."""
+        if outcome.settled:
+            call.answer(encode(outcome))
+        else:
+            self._wait(call, encode, outcome)
+
+    def soon(self) -> None:
+        """Commit in the next turn."""
+        self._wakeup.set()
 
     async def settled(self) -> None:
         """Wait until all that was submitted so far has been answered."""
@@ -140,7 +176,10 @@ class Commits:
             if call.caller is not None:
                 call.caller.in_flight.remove(weight)
             if outcome.failure is None:
-                call.answer(encode(outcome))
+                try:
+                    call.answer(encode(outcome))
+                except StateError as error:
+                    call.fail_with(error)
             else:
                 self._fail(call, outcome.failure)
 

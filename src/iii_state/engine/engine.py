@@ -22,8 +22,10 @@ from iii_state.engine.calls import EngineCall, WorkerCall
 from iii_state.engine.catalogue import Catalogue
 from iii_state.engine.channels import Channels
 from iii_state.engine.commits import Commits
+from iii_state.engine.conditions import Conditions
 from iii_state.engine.diagnostics import Diagnostics
 from iii_state.engine.discovery import Discovery
+from iii_state.engine.expiries import Expiries
 from iii_state.engine.functions import DEFAULT_NAMESPACE, FunctionTable
 from iii_state.engine.invocations import Failure, Reply
 from iii_state.engine.notices import FunctionsAvailable, WorkersAvailable
@@ -34,6 +36,7 @@ from iii_state.engine.timers import Timers
 from iii_state.engine.trigger_types import StateTriggers
 from iii_state.engine.triggers import Triggers
 from iii_state.engine.workers import Peer, Worker
+from iii_state.engine.writing_functions import WritingFunctions
 from iii_state.settings import Settings
 from iii_state.wire import messages
 from iii_state.wire.frames import (
@@ -88,10 +91,12 @@ class Engine:
         self.channels = Channels(new_id, self.timers)
         self._workers_available = WorkersAvailable(self)
         self.registrations = Registrations(self)
+        self.expiries = Expiries(store, self.timers, clock_ms)
         self.commits = Commits(
             store,
             self.reactions.committed,
             gather_us=settings.gather_us,
+            expiries=self.expiries,
         )
         catalogue = Catalogue(
             self.functions, self.triggers, self.workers, self.reactions, clock_ms()
@@ -124,8 +129,10 @@ class Engine:
             self._functions_available,
         ):
             self.triggers.add_builtin(trigger_type)
+        conditions = Conditions(self.store, self.commits, self._clock_ms)
         for group in (
-            StateFunctions(self.store, self.commits, self.settings),
+            StateFunctions(self.store, self.commits, conditions, self.settings),
+            WritingFunctions(self.store, self.commits, conditions, self.settings),
             Announcements(self.registrations.settle, self._announced),
             Discovery(catalogue, self.functions, self.triggers, self.workers),
             self.channels,
@@ -137,11 +144,13 @@ class Engine:
     def start(self) -> None:
         """Begin to serve. Needs a running event loop."""
         self.commits.start()
+        self.expiries.start()
         self._functions_available.start()
 
     async def stop(self) -> None:
         """Commit and answer what is waiting. Connections stay; the host closes them."""
         self.reactions.stop()
+        self.expiries.stop()
         self._functions_available.stop()
         await self.commits.stop()
 

@@ -8,13 +8,14 @@ Source: docs/functions.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw
 
 from iii_state import __version__
+from iii_state.core.changes import Change
 from iii_state.core.commands import (
     Delete,
     Get,
@@ -24,15 +25,18 @@ from iii_state.core.commands import (
     Outcome,
     Set,
     Update,
+    Write,
 )
-from iii_state.core.operations import decode_operations
+from iii_state.core.operations import OperationError, decode_operations
 from iii_state.core.store import Store
-from iii_state.core.values import check_value, compact_size
+from iii_state.core.values import check_value
 from iii_state.engine import state_schemas as schemas
+from iii_state.engine.bounds import Bounds, require_ttl
 from iii_state.engine.calls import Call
-from iii_state.engine.commits import Commits
+from iii_state.engine.commits import Commits, Encode
+from iii_state.engine.conditions import Conditions, WriteOptions
 from iii_state.engine.functions import Builtin
-from iii_state.errors import InvalidRequest, LimitExceeded
+from iii_state.errors import InvalidRequest
 from iii_state.settings import Settings
 from iii_state.wire.frames import ABSENT
 
@@ -40,28 +44,38 @@ OWNER = "iii-state"
 """The worker under which discovery lists the state functions."""
 
 
-class KeyRequest(msgspec.Struct, gc=False):
-    """A request about one key."""
+class GetRequest(msgspec.Struct, gc=False):
+    """A request to read one key."""
+
+    scope: str
+    key: str
+    with_revision: bool = False
+
+
+class DeleteRequest(WriteOptions, gc=False):
+    """A request to remove one key."""
 
     scope: str
     key: str
 
 
-class SetRequest(msgspec.Struct, gc=False):
+class SetRequest(WriteOptions, gc=False):
     """A request to write one key. `data` is the older name of `value`."""
 
     scope: str
     key: str
     value: Raw = ABSENT
     data: Raw = ABSENT
+    ttl_ms: int | None = None
 
 
-class UpdateRequest(msgspec.Struct):
+class UpdateRequest(WriteOptions, gc=False):
     """A request to apply operations to one key."""
 
     scope: str
     key: str
     ops: Raw
+    strict: bool = False
 
 
 class ScopeRequest(msgspec.Struct):
@@ -80,24 +94,22 @@ Request = TypeVar("Request")
 class StateFunctions:
     """Makes the built-in functions `state::*` for a store."""
 
-    def __init__(self, store: Store, commits: Commits, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, commits: Commits, conditions: Conditions, settings: Settings
+    ) -> None:
         self._store = store
+        self._commits = commits
         self._submit = commits.submit
         self._settings = settings
-        # A request that is no longer than this breaks no bound: a value needs two bytes a level.
-        self._harmless_bytes = min(
-            settings.name_bytes_max,
-            settings.value_bytes_max,
-            2 * settings.nesting_max,
-            0 if settings.max_value_bytes is not None else settings.value_bytes_max,
-        )
+        self._bounds = Bounds(settings)
+        self._conditions = conditions
 
     def functions(self) -> list[Builtin[Any]]:
         """The rows."""
         return [
             _row("set", SetRequest, self._set),
-            _row("get", KeyRequest, self._get),
-            _row("delete", KeyRequest, self._delete),
+            _row("get", GetRequest, self._get),
+            _row("delete", DeleteRequest, self._delete),
             _row("update", UpdateRequest, self._update),
             _row("list", ScopeRequest, self._list),
             _row("list_groups", EmptyRequest, self._list_groups),
@@ -112,20 +124,36 @@ class StateFunctions:
         if not value:
             raise InvalidRequest("Object missing required field `value`")
         scope, key = request.scope, request.key
-        if len(call.data) > self._harmless_bytes:
-            self._check_names(scope, key)
-            self._check_value(value)
-        self._submit(call, Set(scope, key, value, call.origin), _old_and_new)
+        if len(call.data) > self._bounds.harmless_bytes:
+            self._bounds.check_names(scope, key)
+            self._bounds.check_value(value)
+        if request.is_plain and request.ttl_ms is None:
+            self._submit(call, Set(scope, key, value, call.origin), _old_and_new)
+            return
+        expires_at_ms = self._expires_at(request.ttl_ms)
+        command = Set(scope, key, value, call.origin, expires_at_ms)
+        self._conditions.submit(call, request, command, _old_and_new)
 
-    def _get(self, call: Call, request: KeyRequest) -> None:
-        self._submit(call, Get(request.scope, request.key), _value)
+    def _expires_at(self, ttl_ms: int | None) -> int:
+        return self._commits.expiries.after(require_ttl(ttl_ms)) if ttl_ms is not None else 0
 
-    def _delete(self, call: Call, request: KeyRequest) -> None:
-        self._check_names(request.scope, request.key)
-        self._submit(call, Delete(request.scope, request.key, call.origin), _old)
+    def _get(self, call: Call, request: GetRequest) -> None:
+        scope, key = request.scope, request.key
+        encode = _value
+        if request.with_revision:
+            expiries = self._commits.expiries
+
+            def encode(outcome: Outcome) -> bytes:
+                return _entry(outcome, expiries.at(scope, key))
+
+        self._submit(call, Get(scope, key), encode)
+
+    def _delete(self, call: Call, request: DeleteRequest) -> None:
+        self._bounds.check_names(request.scope, request.key)
+        self._write(call, request, Delete(request.scope, request.key, call.origin), _old)
 
     def _update(self, call: Call, request: UpdateRequest) -> None:
-        self._check_names(request.scope, request.key)
+        self._bounds.check_names(request.scope, request.key)
         text = bytes(request.ops)
         # The values of operations stand two levels deep in the list.
         check_value(text, self._settings.nesting_max + 2)
@@ -135,8 +163,15 @@ class StateFunctions:
             decode_operations(text, self._settings.ops_max),
             call.origin,
             self._settings.value_bytes_max,
+            request.strict,
         )
-        self._submit(call, command, _old_and_new_and_errors)
+        self._write(call, request, command, _old_and_new_and_errors)
+
+    def _write(self, call: Call, options: WriteOptions, command: Write, encode: Encode) -> None:
+        if options.is_plain:
+            self._submit(call, command, encode)
+        else:
+            self._conditions.submit(call, options, command, encode)
 
     def _list(self, call: Call, request: ScopeRequest) -> None:
         self._submit(call, ListValues(request.scope, call.room), _array)
@@ -150,29 +185,6 @@ class StateFunctions:
     def _info(self, call: Call, request: EmptyRequest) -> None:
         info = msgspec.to_builtins(self._store.info())
         call.answer(msgspec.json.encode({"version": __version__, **info}))
-
-    def _check_names(self, scope: str, key: str) -> None:
-        bound = self._settings.name_bytes_max
-        for what, name in (("scope", scope), ("key", key)):
-            size = len(name.encode())
-            if size > bound:
-                raise LimitExceeded(
-                    f"The {what} has {size} bytes, more than name_bytes_max = {bound}; "
-                    f"nothing changed",
-                    limit="name_bytes_max",
-                    actual=size,
-                    bound=bound,
-                )
-
-    def _check_value(self, value: bytes) -> None:
-        settings = self._settings
-        if len(value) > settings.value_bytes_max:
-            raise _value_too_large("value_bytes_max", len(value), settings.value_bytes_max)
-        check_value(value, settings.nesting_max)
-        if settings.max_value_bytes is not None:
-            size = compact_size(value)
-            if size > settings.max_value_bytes:
-                raise _value_too_large("max_value_bytes", size, settings.max_value_bytes)
 
 
 def _row(
@@ -196,16 +208,6 @@ def _only_one(value: bytes, alias: bytes) -> bytes:
     return alias
 
 
-def _value_too_large(limit: str, actual: int, bound: int) -> LimitExceeded:
-    return LimitExceeded(
-        f"The value has {actual} bytes, more than {limit} = {bound}; nothing changed",
-        code="VALUE_TOO_LARGE",
-        limit=limit,
-        actual=actual,
-        bound=bound,
-    )
-
-
 def _old_and_new(outcome: Outcome) -> bytes:
     change = outcome.change
     assert change is not None
@@ -218,14 +220,35 @@ def _old_and_new(outcome: Outcome) -> bytes:
 
 
 def _old_and_new_and_errors(outcome: Outcome) -> bytes:
-    result = _old_and_new(outcome)
-    if not outcome.errors:
-        return result
-    return b'{"errors":%b,%b' % (msgspec.json.encode(outcome.errors), result[1:])
+    assert outcome.change is not None
+    return old_and_new(outcome.change, outcome.errors)
+
+
+def old_and_new(change: Change, errors: Sequence[OperationError]) -> bytes:
+    """What a write of a key did: its values around it, and the operations that failed."""
+    return b'{%b"new_value":%b,"old_value":%b}' % (
+        b'"errors":%b,' % msgspec.json.encode(errors) if errors else b"",
+        change.after or b"null",
+        change.before or b"null",
+    )
 
 
 def _value(outcome: Outcome) -> bytes | None:
     return outcome.entry.value if outcome.entry is not None else None
+
+
+def _entry(outcome: Outcome, expires_at_ms: int | None) -> bytes:
+    entry = outcome.entry
+    if entry is None:
+        return b'{"revision":0}'
+    expiry = b',"expires_at_ms":%d' % expires_at_ms if expires_at_ms is not None else b""
+    return b'{"value":%b,"revision":%d,"created_at_ms":%d,"updated_at_ms":%d%b}' % (
+        entry.value,
+        entry.revision,
+        entry.created_at_ms,
+        entry.updated_at_ms,
+        expiry,
+    )
 
 
 def _old(outcome: Outcome) -> bytes | None:

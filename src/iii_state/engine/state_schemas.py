@@ -23,9 +23,15 @@ class FunctionSchema(msgspec.Struct, frozen=True):
     response: Schema | None = None
 
 
-def _object(
+def integer(description: str) -> Schema:
+    """A whole number."""
+    return {"type": "integer", "description": description}
+
+
+def described(
     title: str, properties: Schema, required: list[str], definitions: Schema | None = None
 ) -> Schema:
+    """The schema of an object."""
     schema: Schema = {"$schema": _DRAFT, "title": title, "type": "object"}
     if required:
         schema["required"] = required
@@ -36,8 +42,8 @@ def _object(
     return schema
 
 
-_SCOPE = {"type": "string", "description": "The scope that holds the key."}
-_KEY = {"type": "string", "description": "The name of the value within its scope."}
+SCOPE = {"type": "string", "description": "The scope that holds the key."}
+KEY = {"type": "string", "description": "The name of the value within its scope."}
 _ANY_OLD = {"description": "What the key held before; null when it held nothing."}
 _ANY_NEW = {"description": "What the key holds now."}
 _PATH = {"type": "string", "description": "A first-level member by its literal name; empty: root."}
@@ -93,28 +99,28 @@ _UPDATE_ERROR_DEFINITION: Schema = {
 FUNCTIONS: dict[str, FunctionSchema] = {
     "set": FunctionSchema(
         "Set a value in state",
-        _object(
+        described(
             "StateSetInput",
-            {"scope": _SCOPE, "key": _KEY, "value": {"description": "Any JSON; null is a value."}},
+            {"scope": SCOPE, "key": KEY, "value": {"description": "Any JSON; null is a value."}},
             ["key", "scope", "value"],
         ),
-        _object("StreamSetResult", {"old_value": _ANY_OLD, "new_value": _ANY_NEW}, ["new_value"]),
+        described("StreamSetResult", {"old_value": _ANY_OLD, "new_value": _ANY_NEW}, ["new_value"]),
     ),
     "get": FunctionSchema(
         "Get a value from state",
-        _object("StateGetInput", {"scope": _SCOPE, "key": _KEY}, ["key", "scope"]),
+        described("StateGetInput", {"scope": SCOPE, "key": KEY}, ["key", "scope"]),
     ),
     "delete": FunctionSchema(
         "Delete a value from state",
-        _object("StateDeleteInput", {"scope": _SCOPE, "key": _KEY}, ["key", "scope"]),
+        described("StateDeleteInput", {"scope": SCOPE, "key": KEY}, ["key", "scope"]),
     ),
     "update": FunctionSchema(
         "Update a value in state",
-        _object(
+        described(
             "StateUpdateInput",
             {
-                "scope": _SCOPE,
-                "key": _KEY,
+                "scope": SCOPE,
+                "key": KEY,
                 "ops": {
                     "type": "array",
                     "items": {"$ref": "#/definitions/UpdateOp"},
@@ -124,7 +130,7 @@ FUNCTIONS: dict[str, FunctionSchema] = {
             ["key", "ops", "scope"],
             _UPDATE_DEFINITIONS,
         ),
-        _object(
+        described(
             "StreamUpdateResult",
             {"old_value": _ANY_OLD, "new_value": _ANY_NEW, "errors": _UPDATE_ERRORS},
             ["new_value"],
@@ -133,12 +139,12 @@ FUNCTIONS: dict[str, FunctionSchema] = {
     ),
     "list": FunctionSchema(
         "Get a group from state",
-        _object("StateGetGroupInput", {"scope": _SCOPE}, ["scope"]),
+        described("StateGetGroupInput", {"scope": SCOPE}, ["scope"]),
     ),
     "list_groups": FunctionSchema(
         "List all state groups",
-        _object("StateListGroupsInput", {}, []),
-        _object(
+        described("StateListGroupsInput", {}, []),
+        described(
             "StateListGroupsResult",
             {"groups": {"type": "array", "items": {"type": "string"}}},
             ["groups"],
@@ -146,8 +152,8 @@ FUNCTIONS: dict[str, FunctionSchema] = {
     ),
     "list_keys": FunctionSchema(
         "List the keys of a scope, ascending",
-        _object("StateListKeysInput", {"scope": _SCOPE}, ["scope"]),
-        _object(
+        described("StateListKeysInput", {"scope": SCOPE}, ["scope"]),
+        described(
             "StateListKeysResult",
             {"keys": {"type": "array", "items": {"type": "string"}}},
             ["keys"],
@@ -155,8 +161,8 @@ FUNCTIONS: dict[str, FunctionSchema] = {
     ),
     "info": FunctionSchema(
         "Tell the store's durability, revision and size",
-        _object("StateInfoInput", {}, []),
-        _object(
+        described("StateInfoInput", {}, []),
+        described(
             "StateInfoResult",
             {
                 "version": {"type": "string"},
@@ -184,7 +190,7 @@ TRIGGER_DESCRIPTION = "State trigger"
 
 _OPTIONAL_TEXT: list[str] = ["string", "null"]
 
-TRIGGER_CONFIG: Schema = _object(
+TRIGGER_CONFIG: Schema = described(
     "StateTriggerConfig",
     {
         "scope": {"type": _OPTIONAL_TEXT, "description": "Only this scope; absent: every one."},
@@ -197,13 +203,13 @@ TRIGGER_CONFIG: Schema = _object(
     [],
 )
 
-TRIGGER_CALL: Schema = _object(
+TRIGGER_CALL: Schema = described(
     "StateCallRequest",
     {
         "type": {"type": "string"},
         "event_type": {"allOf": [{"$ref": "#/definitions/StateEventType"}]},
-        "scope": _SCOPE,
-        "key": _KEY,
+        "scope": SCOPE,
+        "key": KEY,
         "old_value": _ANY_OLD,
         "new_value": _ANY_NEW,
     },

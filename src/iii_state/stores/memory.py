@@ -90,13 +90,14 @@ class MemoryStore:
         entries = self._scopes.get(scope)
         return entries.get(key) if entries is not None else None
 
-    def note(self, kind: int, name: str, payload: bytes | None) -> None:
+    def note(self, kind: int, name: str, payload: bytes | None) -> Outcome:
         """See `Store.note`."""
         notes = self._notes.setdefault(kind, {})
         if payload is None:
             notes.pop(name, None)
         else:
             notes[name] = payload
+        return Outcome(True)
 
     def notes(self, kind: int) -> Mapping[str, bytes]:
         """See `Store.notes`."""

@@ -290,7 +290,7 @@ class DiskStore:
         change = self._overlay.get(guard.scope, guard.key)
         return change.revision if change is not None else 0
 
-    def note(self, kind: int, name: str, payload: bytes | None) -> None:
+    def note(self, kind: int, name: str, payload: bytes | None) -> Outcome:
         """See `Store.note`."""
         notes = self._notes.setdefault(kind, {})
         if payload is None:
@@ -301,6 +301,9 @@ class DiskStore:
         if batch.is_empty:
             batch.timestamp_ms = self._clock_ms()
         batch.notes[kind, name] = payload
+        outcome = Outcome()
+        batch.outcomes.append(outcome)
+        return outcome
 
     def notes(self, kind: int) -> Mapping[str, bytes]:
         """See `Store.notes`."""
@@ -409,11 +412,10 @@ class DiskStore:
                 self._durable_notes.pop((kind, name), None)
             else:
                 self._durable_notes[kind, name] = payload
-        if not batch.changes:
-            return
-        self._index.make_room()
-        self._revision = batch.changes[-1].revision
-        self._recent.add(batch.changes, batch.value_bytes + replaced_bytes)
+        if batch.changes:
+            self._index.make_room()
+            self._revision = batch.changes[-1].revision
+            self._recent.add(batch.changes, batch.value_bytes + replaced_bytes)
         is_all = len(self._flying) == 1 and not self._staged[0].changes
         self._overlay.settle(batch.changes, is_all=is_all)
         for outcome in batch.outcomes:

@@ -1,0 +1,385 @@
+"""Writes beyond the six: on a condition, several at once, and when a key expires.
+
+To add one: its request, a method, a row with its schemas in `functions`.
+
+Source: docs/functions.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Raw
+
+from iii_state.core.changes import Entry
+from iii_state.core.commands import Delete, Get, Guard, Outcome, Set, Transact, Update, Write
+from iii_state.core.operations import decode_operations
+from iii_state.core.store import Store
+from iii_state.core.values import check_value
+from iii_state.engine.bounds import Bounds, require_ttl
+from iii_state.engine.calls import Call
+from iii_state.engine.commits import Commits
+from iii_state.engine.conditions import Conditions, WriteOptions
+from iii_state.engine.functions import Builtin
+from iii_state.engine.state import OWNER, old_and_new
+from iii_state.engine.state_schemas import KEY, SCOPE, Schema, described, integer
+from iii_state.errors import InvalidRequest, LimitExceeded
+from iii_state.settings import Settings
+from iii_state.wire.frames import ABSENT
+
+TRANSACTION_WRITES_MAX = 1000
+TRANSACTION_BYTES_MAX = 16 << 20
+
+_NULL = b"null"
+
+
+class CompareAndSetRequest(WriteOptions, gc=False):
+    """A request to write a key if it holds what the caller says; nothing or null: is absent."""
+
+    scope: str
+    key: str
+    value: Raw
+    expected: Raw = ABSENT
+
+
+class CreateRequest(WriteOptions, gc=False):
+    """A request to write a key if it is absent."""
+
+    scope: str
+    key: str
+    value: Raw
+    ttl_ms: int | None = None
+
+
+class TouchRequest(msgspec.Struct, gc=False):
+    """A request to let a key expire at another time, or never."""
+
+    scope: str
+    key: str
+    ttl_ms: int | None
+
+
+class GuardRequest(msgspec.Struct, gc=False):
+    """What must be true of a key: one of the last three."""
+
+    scope: str
+    key: str
+    revision: int | None = None
+    value: Raw = ABSENT
+    absent: bool | None = None
+
+
+class WriteRequest(msgspec.Struct, gc=False):
+    """One write of a transaction."""
+
+    op: Literal["set", "delete", "update"]
+    scope: str
+    key: str
+    value: Raw = ABSENT
+    ops: Raw = ABSENT
+    strict: bool = False
+    ttl_ms: int | None = None
+
+
+class TransactRequest(WriteOptions, gc=False):
+    """A request to carry out all of some writes, or none."""
+
+    writes: list[WriteRequest]
+    guards: tuple[GuardRequest, ...] = ()
+
+
+class WritingFunctions:
+    """Makes `state::compare-and-set`, `create`, `transact` and `touch` for a store."""
+
+    def __init__(
+        self, store: Store, commits: Commits, conditions: Conditions, settings: Settings
+    ) -> None:
+        self._store = store
+        self._commits = commits
+        self._conditions = conditions
+        self._settings = settings
+        self._bounds = Bounds(settings)
+
+    def functions(self) -> list[Builtin[Any]]:
+        """The rows."""
+        return [
+            Builtin(
+                "state::compare-and-set",
+                "Set a value if the key holds what is expected",
+                CompareAndSetRequest,
+                self._compare_and_set,
+                owner=OWNER,
+                request_schema=_COMPARE_AND_SET,
+                response_schema=_SWAPPED,
+            ),
+            Builtin(
+                "state::create",
+                "Set a value if the key is absent",
+                CreateRequest,
+                self._create,
+                owner=OWNER,
+                request_schema=_CREATE,
+                response_schema=_CREATED,
+            ),
+            Builtin(
+                "state::transact",
+                "Carry out several writes as one commit, or none of them",
+                TransactRequest,
+                self._transact,
+                owner=OWNER,
+                request_schema=_TRANSACT,
+                response_schema=_TRANSACTED,
+            ),
+            Builtin(
+                "state::touch",
+                "Let a key expire at another time, or never",
+                TouchRequest,
+                self._touch,
+                owner=OWNER,
+                request_schema=_TOUCH,
+                response_schema=_TOUCHED,
+            ),
+        ]
+
+    def _compare_and_set(self, call: Call, request: CompareAndSetRequest) -> None:
+        scope, key, value = request.scope, request.key, self._value(request)
+        expected = bytes(request.expected)
+        if request.if_revision is None:
+            is_absent = expected in (b"", _NULL)
+            guard = Guard(scope, key, value=expected or _NULL, is_absent=is_absent)
+        elif expected:
+            raise InvalidRequest("give `expected` or `if_revision`, not both")
+        else:
+            guard = Guard(scope, key, revision=request.if_revision)
+        command = Transact((guard,), (Set(scope, key, value, call.origin),))
+        self._conditions.transact(call, request, command, _swapped)
+
+    def _create(self, call: Call, request: CreateRequest) -> None:
+        scope, key, value = request.scope, request.key, self._value(request)
+        if request.if_revision not in (None, 0):
+            raise InvalidRequest("a key that is created has no revision; leave out `if_revision`")
+        expires_at_ms = self._expires_at(request.ttl_ms)
+        write = Set(scope, key, value, call.origin, expires_at_ms)
+        command = Transact((Guard(scope, key, is_absent=True),), (write,))
+        self._conditions.transact(call, request, command, _created)
+
+    def _transact(self, call: Call, request: TransactRequest) -> None:
+        if request.if_revision is not None:
+            raise InvalidRequest("a transaction takes `guards`, not `if_revision`")
+        if not request.writes:
+            raise InvalidRequest("`writes` is empty; a transaction needs at least one")
+        _require_bound("writes", len(request.writes), TRANSACTION_WRITES_MAX)
+        _require_bound("guards", len(request.guards), TRANSACTION_WRITES_MAX)
+        _require_bound("bytes", len(call.data), TRANSACTION_BYTES_MAX)
+        command = Transact(
+            tuple(map(_guard, request.guards)),
+            tuple([self._write(call, write) for write in request.writes]),
+        )
+        self._conditions.transact(call, request, command, _transacted)
+
+    def _write(self, call: Call, request: WriteRequest) -> Write:
+        scope, key, origin = request.scope, request.key, call.origin
+        self._bounds.check_names(scope, key)
+        if request.op == "delete":
+            return Delete(scope, key, origin)
+        if request.op == "set":
+            value = bytes(request.value)
+            if not value:
+                raise InvalidRequest(f"the set of key {key!r} has no `value`")
+            self._bounds.check_value(value)
+            return Set(scope, key, value, origin, self._expires_at(request.ttl_ms))
+        settings = self._settings
+        text = bytes(request.ops)
+        if not text:
+            raise InvalidRequest(f"the update of key {key!r} has no `ops`")
+        # The values of operations stand two levels deep in the list.
+        check_value(text, settings.nesting_max + 2)
+        operations = decode_operations(text, settings.ops_max)
+        return Update(scope, key, operations, origin, settings.value_bytes_max, request.strict)
+
+    def _touch(self, call: Call, request: TouchRequest) -> None:
+        scope, key = request.scope, request.key
+        read = self._commits.peek(Get(scope, key))
+        if read.entry is None:
+            self._commits.submit(call, Get(scope, key), _not_found)
+            return
+        expires_at_ms = self._expires_at(request.ttl_ms) or None
+        outcome = self._commits.expiries.touch(scope, key, expires_at_ms)
+        expiry = b',"expires_at_ms":%d' % expires_at_ms if expires_at_ms is not None else b""
+        self._commits.await_note(call, outcome, lambda _: b'{"found":true%b}' % expiry)
+
+    def _expires_at(self, ttl_ms: int | None) -> int:
+        return self._commits.expiries.after(require_ttl(ttl_ms)) if ttl_ms is not None else 0
+
+    def _value(self, request: CompareAndSetRequest | CreateRequest) -> bytes:
+        value = bytes(request.value)
+        self._bounds.check_names(request.scope, request.key)
+        self._bounds.check_value(value)
+        return value
+
+
+def _guard(request: GuardRequest) -> Guard:
+    value = bytes(request.value)
+    given = (request.revision is not None) + bool(value) + (request.absent is not None)
+    if given != 1 or request.absent is False:
+        raise InvalidRequest(
+            f"the guard of key {request.key!r} needs one of `revision`, `value` and `absent: true`"
+        )
+    return Guard(
+        request.scope, request.key, request.revision, value or None, request.absent is True
+    )
+
+
+def _require_bound(what: str, actual: int, bound: int) -> None:
+    if actual > bound:
+        raise LimitExceeded(
+            f"a transaction with {actual} {what} is more than the {bound} that are allowed; "
+            f"nothing changed",
+            limit=f"transaction_{what}_max",
+            actual=actual,
+            bound=bound,
+        )
+
+
+def _held(entry: Entry | None) -> bytes:
+    if entry is None:
+        return b'"current":null,"revision":0'
+    return b'"current":%b,"revision":%d' % (entry.value, entry.revision)
+
+
+def _swapped(outcome: Outcome) -> bytes:
+    if outcome.failed:
+        return b'{"swapped":false,%b}' % _held(outcome.failed[0][1])
+    return b'{"swapped":true,"revision":%d}' % outcome.results[0][0].revision
+
+
+def _created(outcome: Outcome) -> bytes:
+    if outcome.failed:
+        return b'{"created":false,%b}' % _held(outcome.failed[0][1])
+    return b'{"created":true,"revision":%d}' % outcome.results[0][0].revision
+
+
+def _transacted(outcome: Outcome) -> bytes:
+    if outcome.failed:
+        failed = [
+            b'{"guard_index":%d,%b}' % (index, _held(entry)) for index, entry in outcome.failed
+        ]
+        return b'{"committed":false,"failed":[%b]}' % b",".join(failed)
+    results = [old_and_new(change, errors) for change, errors in outcome.results]
+    return b'{"committed":true,"first_revision":%d,"last_revision":%d,"results":[%b]}' % (
+        outcome.results[0][0].revision,
+        outcome.results[-1][0].revision,
+        b",".join(results),
+    )
+
+
+def _not_found(outcome: Outcome) -> bytes:
+    return b'{"found":false}'
+
+
+_VALUE: Schema = {"description": "Any JSON; null is a value."}
+_CURRENT: Schema = {"description": "What the key holds now; null when it is absent."}
+_REVISION = integer("That of the change, or of what the key holds; 0: absent.")
+_TTL = integer("Milliseconds after which the key is deleted; absent: never.")
+_IDEMPOTENCY: Schema = {
+    "type": "string",
+    "description": "A repetition of the request within ten minutes is not carried out again.",
+}
+_DEADLINE = integer("Milliseconds since the epoch; taken up later, the write is refused.")
+_OPTIONS: Schema = {"idempotency_key": _IDEMPOTENCY, "deadline_ms": _DEADLINE}
+
+_COMPARE_AND_SET = described(
+    "StateCompareAndSetInput",
+    {
+        "scope": SCOPE,
+        "key": KEY,
+        "expected": {"description": "What the key must hold; absent or null: nothing, or null."},
+        "if_revision": integer("Instead: the revision of what the key must hold; 0: absent."),
+        "value": _VALUE,
+        **_OPTIONS,
+    },
+    ["key", "scope", "value"],
+)
+_SWAPPED = described(
+    "StateCompareAndSetResult",
+    {"swapped": {"type": "boolean"}, "current": _CURRENT, "revision": _REVISION},
+    ["revision", "swapped"],
+)
+_CREATE = described(
+    "StateCreateInput",
+    {"scope": SCOPE, "key": KEY, "value": _VALUE, "ttl_ms": _TTL, **_OPTIONS},
+    ["key", "scope", "value"],
+)
+_CREATED = described(
+    "StateCreateResult",
+    {"created": {"type": "boolean"}, "current": _CURRENT, "revision": _REVISION},
+    ["created", "revision"],
+)
+_TRANSACT = described(
+    "StateTransactInput",
+    {
+        "guards": {
+            "type": "array",
+            "description": "What must be true before; each needs one of the last three.",
+            "items": {
+                "type": "object",
+                "required": ["key", "scope"],
+                "properties": {
+                    "scope": SCOPE,
+                    "key": KEY,
+                    "revision": integer("Of what the key holds; 0: absent."),
+                    "value": {"description": "Equal, as JSON, to what the key holds."},
+                    "absent": {"type": "boolean", "enum": [True]},
+                },
+            },
+        },
+        "writes": {
+            "type": "array",
+            "description": f"Carried out in order; at most {TRANSACTION_WRITES_MAX}.",
+            "items": {
+                "type": "object",
+                "required": ["key", "op", "scope"],
+                "properties": {
+                    "op": {"type": "string", "enum": ["set", "delete", "update"]},
+                    "scope": SCOPE,
+                    "key": KEY,
+                    "value": _VALUE,
+                    "ops": {"type": "array", "description": "As in state::update."},
+                    "strict": {"type": "boolean", "description": "As in state::update."},
+                    "ttl_ms": _TTL,
+                },
+            },
+        },
+        **_OPTIONS,
+    },
+    ["writes"],
+)
+_TRANSACTED = described(
+    "StateTransactResult",
+    {
+        "committed": {"type": "boolean"},
+        "first_revision": integer("That of the first write; the others follow."),
+        "last_revision": integer("That of the last write."),
+        "results": {"type": "array", "description": "What each write answers, in order."},
+        "failed": {
+            "type": "array",
+            "description": "The guards that do not hold: guard_index, current, revision.",
+        },
+    },
+    ["committed"],
+)
+_TOUCH = described(
+    "StateTouchInput",
+    {
+        "scope": SCOPE,
+        "key": KEY,
+        "ttl_ms": {"type": ["integer", "null"], "description": "From now; null: never."},
+    },
+    ["key", "scope", "ttl_ms"],
+)
+_TOUCHED = described(
+    "StateTouchResult",
+    {"found": {"type": "boolean"}, "expires_at_ms": integer("Since the epoch; absent: never.")},
+    ["found"],
+)
