@@ -27,6 +27,10 @@ BROKEN = Failure("invocation_failed", "no")
 SMALL = Limits(in_flight_max=2, read_ahead_max=6, interruptions_max=1000)
 
 
+RESOLUTION_S = 1e-9
+"""As in a real loop, what is due within the clock's resolution is due."""
+
+
 class HandTimer:
     """Something that happens later, or does not."""
 
@@ -73,7 +77,7 @@ class HandTimers:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
-        while self._later and self._later[0][0] <= self.now:
+        while self._later and self._later[0][0] <= self.now + RESOLUTION_S:
             heapq.heappop(self._later)[2].callback()
         self.run()
 

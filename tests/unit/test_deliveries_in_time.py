@@ -275,14 +275,35 @@ def test_what_was_gathered_is_gathered_again_after_a_checkpoint() -> None:
     assert course.deliveries.counters.coalesced == 2
 
 
-def test_a_gathering_that_ends_above_the_cursor_is_pending_from_its_first() -> None:
+def test_a_gathering_across_the_cursor_is_read_and_gathered_again() -> None:
     course = Course("a", "b", policy=CALM)
     course.now_ms = 5
-    course.offer("c")
-    course.offer("a")
+    for key in "caa":
+        course.offer(key)
     assert course.at(10) == [2]
     course.end(2)
-    assert course.checkpoint() == Checkpoint(2, (Pending(1),))
+    checkpoint = course.checkpoint()
+    assert checkpoint == Checkpoint(2, (Pending(5, since=1),))
+    again = Course(policy=CALM, after=checkpoint)
+    again.deliveries.take_up(checkpoint.pending[0], course.changes[5])
+    assert again.cursor == 0
+    assert again.checkpoint() == checkpoint
+    again.changes = {1: course.changes[1], 2: course.changes[2]}
+    for key in "caa":
+        assert again.cursor == 0
+        again.offer(key)
+    assert again.at(10) == [3, 5]
+    assert again.cursor == 0
+    again.end(5)
+    assert again.cursor == 2
+
+
+def test_what_was_gathered_beyond_the_cursor_and_is_selected_no_more_holds_up_nothing() -> None:
+    course = Course("a", "b", "a", policy=CALM)
+    again = Course(policy=CALM, after=Checkpoint(2, (Pending(3, since=1),)))
+    again.deliveries.take_up(Pending(3, since=1), course.changes[3])
+    assert again.deliveries.cursor(2) == 0
+    assert again.deliveries.cursor(3) == 3
 
 
 def test_a_dead_letter_is_delivered_again_behind_what_waits_with_all_its_attempts() -> None:
@@ -299,3 +320,12 @@ def test_a_dead_letter_is_delivered_again_behind_what_waits_with_all_its_attempt
     assert course.checkpoint().pending[0] == Pending(1, 5, failures=1, redriven=True)
     counters = course.deliveries.counters
     assert (counters.redriven, counters.matched, counters.failed) == (1, 3, 1)
+
+
+def test_a_dead_letter_that_will_be_offered_anyway_is_not_delivered_twice() -> None:
+    course = Course(policy=THRICE)
+    letter = GivenUp(Course("a").changes[1], 3)
+    course.deliveries.redrive([letter])
+    assert course.offer("a")
+    assert course.start() == [1]
+    assert course.attempts == {1: 1}

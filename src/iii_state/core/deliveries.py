@@ -18,8 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice, takewhile
-from operator import attrgetter
+from itertools import chain, islice, takewhile
 
 import msgspec
 
@@ -99,6 +98,7 @@ class Deliveries:
         self._deadlines: dict[int, int] = {}
         self._sleepers: Sleepers[Delivery] = Sleepers()
         self._gatherings: dict[Lane, Sleeper[Delivery]] = {}
+        self._owed: dict[Lane, Pending] = {}
         self._waiting = 0
         self._waiting_bytes = 0
         self._done_up_to = position
@@ -142,45 +142,42 @@ class Deliveries:
 
     def cursor(self, read_up_to: int) -> int:
         """The revision up to which everything is done, if the feed was read to `read_up_to`."""
-        unfinished = min((delivery.first for delivery in self._unfinished()), default=None)
-        return max(read_up_to, self.position) if unfinished is None else unfinished - 1
+        read = max(read_up_to, self.position)
+        owed = (pending.first for pending in self._owed_after(read))
+        unfinished = (delivery.first for delivery in self._unfinished())
+        return min(chain(owed, unfinished), default=read + 1) - 1
 
     def checkpoint(self, read_up_to: int) -> Checkpoint:
-        """How far this has got, to go on from later, if the feed was read to `read_up_to`.
-
-        What is in flight counts as interrupted: nobody will know how it ended.
-        """
-        unfinished = sorted(self._unfinished(), key=attrgetter("first"))
-        tried = (d.change.revision for d in unfinished if d.was_tried or self.is_running(d))
-        touched = max(tried, default=0), self._done_up_to
-        above = (d.first for d in unfinished if d.first > max(touched))
-        cursor = next(above, max(read_up_to, self.position) + 1) - 1
-        pending = [self._pending(d, cursor) for d in unfinished if d.first <= cursor]
-        pending.sort(key=attrgetter("revision"))
-        return Checkpoint(cursor, tuple(pending), self._paused)
+        """How far this has got, to go on from. What is in flight counts as interrupted."""
+        read = max(read_up_to, self.position)
+        unfinished = [*map(self._pending, self._unfinished()), *self._owed_after(read)]
+        return Checkpoint.of(unfinished, self._done_up_to, read, self._paused)
 
     def take_up(self, pending: Pending, change: Change | None, now_ms: int = 0) -> None:
-        """Go on with what a checkpoint left pending: its change, in order, before any is offered.
+        """Go on with what a checkpoint left pending, in order, before anything is offered.
 
-        It is lost if that is no longer kept. What slept until its next attempt is ready.
+        It is lost if its change is not kept any more. What slept until its next attempt is ready.
         """
         if change is None:
             self.counters.lost += 1
             self.last_lost = (pending.revision, pending.revision)
-            return
-        self.counters.matched += 1
-        if self._debounce_ms is not None and pending.attempt == 1:
-            self._gather(change, now_ms)
-            return
-        self._enqueue(
-            Delivery(
-                change,
-                pending.attempt,
-                pending.failures,
-                pending.interruptions,
-                pending.redriven,
+        elif pending.revision > self.position:
+            self._owed[(change.scope, change.key)] = pending
+        elif self._debounce_ms is not None and not pending.was_tried:
+            self.counters.matched += 1
+            self._gather(change, now_ms, pending.since)
+        else:
+            self.counters.matched += 1
+            self._enqueue(
+                Delivery(
+                    change,
+                    pending.attempt,
+                    pending.failures,
+                    pending.interruptions,
+                    pending.redriven,
+                    pending.since,
+                )
             )
-        )
 
     def offer(self, change: Change, now_ms: int = 0) -> bool:
         """Take a matching change, in order of revision. False: no room, offer it again later."""
@@ -195,21 +192,23 @@ class Deliveries:
             return False
         self.position = revision
         self.counters.matched += 1
-        if self._debounce_ms is not None:
-            self._gather(change, now_ms)
-        else:
+        if self._debounce_ms is None:
             self._enqueue(Delivery(change))
+        else:
+            owed = self._owed.pop((change.scope, change.key), None)
+            self._gather(change, now_ms, owed.since if owed is not None else 0)
         return True
 
     def redrive(self, letters: Iterable[GivenUp]) -> None:
         """Deliver what was given up as if it were new, but for the number of the attempt.
 
         Each takes its place behind what waits of its key, out of order, even if there is no room.
-        Nothing happens to a change that is on its way already.
+        Nothing happens to a change that is on its way already, or that will be offered yet.
         """
         under_way = {delivery.change.revision for delivery in self._unfinished()}
         for letter in letters:
-            if letter.change.revision not in under_way:
+            revision = letter.change.revision
+            if revision <= self.position and revision not in under_way:
                 self.counters.redriven += 1
                 self._enqueue(Delivery(letter.change, letter.attempts + 1, redriven=True))
 
@@ -314,7 +313,7 @@ class Deliveries:
             queue = self._lanes[lane] = deque()
         queue.append(delivery)
 
-    def _gather(self, change: Change, now_ms: int) -> None:
+    def _gather(self, change: Change, now_ms: int, since: int) -> None:
         """Let a change wait for a newer one of its key, instead of one that does so already."""
         delay_ms = self._debounce_ms or 0
         lane = (change.scope, change.key)
@@ -327,7 +326,7 @@ class Deliveries:
             self.counters.coalesced += 1
             return
         latest_ms = now_ms + policies.DEBOUNCE_DELAYS_MAX * delay_ms
-        gathering = Sleeper(Delivery(change), now_ms + delay_ms, latest_ms)
+        gathering = Sleeper(Delivery(change, since=since), now_ms + delay_ms, latest_ms)
         self._gatherings[lane] = gathering
         self._waiting += 1
         if lane not in self._lanes:
@@ -368,8 +367,8 @@ class Deliveries:
             del self._lanes[lane]
 
     def _set_room(self) -> None:
-        starts = not self._paused and self._held_until is None
-        self._room = self._limits.in_flight_max if starts else 0
+        stands = self._paused or self._held_until is not None
+        self._room = 0 if stands else self._limits.in_flight_max
 
     def _unfinished(self) -> Iterator[Delivery]:
         """All deliveries that are on their way, in no order."""
@@ -383,10 +382,11 @@ class Deliveries:
         for gathering in self._gatherings.values():
             yield gathering.item
 
-    def _pending(self, delivery: Delivery, cursor: int) -> Pending:
-        """How to go on with a delivery; with the first it stands for, if it is to be read again."""
-        if delivery.change.revision > cursor:
-            return Pending(delivery.first)
+    def _owed_after(self, read: int) -> Iterator[Pending]:
+        """What was gathered before a restart beyond what is read, and gathers when it is read."""
+        return (pending for pending in self._owed.values() if pending.revision > read)
+
+    def _pending(self, delivery: Delivery) -> Pending:
         interrupted = int(self.is_running(delivery))
         return Pending(
             delivery.change.revision,
@@ -394,4 +394,5 @@ class Deliveries:
             delivery.failures,
             delivery.interruptions + interrupted,
             delivery.redriven,
+            delivery.since,
         )

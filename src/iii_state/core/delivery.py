@@ -41,11 +41,6 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     since: int = 0
 
     @property
-    def was_tried(self) -> bool:
-        """Whether it has a history of its own, and is not just what the feed says."""
-        return self.attempt > 1 or self.redriven
-
-    @property
     def first(self) -> int:
         """The lowest revision that it stands for."""
         return self.since or self.change.revision
