@@ -18,7 +18,7 @@ from programs import COMMAND, environment
 import iii_state
 from iii_state import errors
 from iii_state.core import deliveries, document, operations
-from iii_state.core.bindings import BindingConfig
+from iii_state.core.bindings import BindingConfig, Retry
 from iii_state.core.changes import Change, Entry, EventType, Origin
 from iii_state.core.events import event_payload
 from iii_state.core.store import StoreInfo
@@ -32,8 +32,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 SOURCES = Path(iii_state.__file__).parent
 PAGES = ("protocol.md", "functions.md", "triggers.md", "embedded.md", "operations.md")
 
-NOT_SETTINGS = {"timestamp_ms", "disk_bytes"}
-"""Members of messages that are called like settings."""
+NOT_SETTINGS = {"timestamp_ms", "disk_bytes", *BindingConfig.__struct_fields__}
+NOT_SETTINGS |= {*Retry.__struct_fields__}
+"""Members of messages and configs that are called like settings."""
 
 
 def read(page: str) -> str:
