@@ -6,15 +6,21 @@ a setting, a command or a schema; a test fails when it was forgotten.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 
 from iii_state.cli import COMMANDS, cli
 from iii_state.engine import state_schemas
-from iii_state.engine.state_schemas import FunctionSchema, Schema
-from iii_state.settings import LISTENER, SETTINGS, STATE, Section, Setting
+from iii_state.engine.engine import Engine
+from iii_state.engine.functions import Builtin
+from iii_state.engine.state import OWNER
+from iii_state.engine.state_schemas import Schema
+from iii_state.settings import LISTENER, SETTINGS, STATE, Section, Setting, Settings
+from iii_state.stores.memory import MemoryStore
 
 PAGES = ("configuration.md", "cli.md", "functions.md", "triggers.md")
 HELP_COLUMNS = 96
@@ -35,7 +41,7 @@ def _part(name: str) -> str:
     if name == "commands":
         return "".join(_help(command) for command in COMMANDS)
     if name == "state functions":
-        functions = "".join(_function(*row) for row in state_schemas.FUNCTIONS.items())
+        functions = "".join(map(_function, state_functions()))
         return f"```text{functions}```\n"
     if name == "trigger config":
         return f"```text\n{_members(state_schemas.TRIGGER_CONFIG)}```\n"
@@ -69,9 +75,19 @@ def _help(name: str) -> str:
     return f"### `{name}`\n\n```text\n{command.get_help(context)}\n```\n\n"
 
 
-def _function(name: str, schema: FunctionSchema) -> str:
-    result = _members(schema.response) if schema.response is not None else ""
-    return f"\nstate::{name}: {schema.description}\n{_members(schema.request)}{result}"
+def state_functions() -> list[Builtin[Any]]:
+    """The functions `state::*` of an engine, in the order in which it has them."""
+    loop = asyncio.new_event_loop()
+    store = MemoryStore(lambda: 0)
+    engine = Engine(store, Settings(), lambda: 0, lambda: "", loop)
+    loop.close()
+    return [f for f in engine.functions.builtins.values() if f.owner == OWNER]
+
+
+def _function(function: Builtin[Any]) -> str:
+    assert function.request_schema is not None
+    result = _members(function.response_schema) if function.response_schema is not None else ""
+    return f"\n{function.id}: {function.description}\n{_members(function.request_schema)}{result}"
 
 
 def _members(schema: Schema, title: str | None = None) -> str:
@@ -98,7 +114,7 @@ def _type(schema: Schema | bool) -> str:
     if "enum" in schema:
         return " or ".join(f'"{value}"' for value in schema["enum"])
     if schema["type"] == "array":
-        return f"array of {_type(schema['items'])}"
+        return f"array of {_type(schema['items'])}" if "items" in schema else "array"
     return " or ".join([schema["type"]] if isinstance(schema["type"], str) else schema["type"])
 
 

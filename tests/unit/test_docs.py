@@ -23,6 +23,7 @@ from iii_state.core.changes import Change, Entry, EventType, Origin
 from iii_state.core.events import event_payload
 from iii_state.core.store import StoreInfo
 from iii_state.engine.followers import BindingStatus
+from iii_state.engine.state import SetRequest
 from iii_state.settings import BY_NAME
 from iii_state.wire import messages
 
@@ -33,7 +34,7 @@ SOURCES = Path(iii_state.__file__).parent
 PAGES = ("protocol.md", "functions.md", "triggers.md", "embedded.md", "operations.md")
 
 NOT_SETTINGS = {"timestamp_ms", "disk_bytes", *BindingConfig.__struct_fields__}
-NOT_SETTINGS |= {*Retry.__struct_fields__}
+NOT_SETTINGS |= {*Retry.__struct_fields__, *SetRequest.__struct_fields__}
 """Members of messages and configs that are called like settings."""
 
 
