@@ -292,8 +292,8 @@ async def test_the_detail_of_a_state_trigger_tells_how_it_fares() -> None:
         status = client.ask(TRIGGERS_INFO, {"id": "tr1"})["status"]
         assert status["condition"] == "live"
         assert (status["cursor"], status["lag"], status["in_flight"]) == (1, 1, 1)
-        counters = {"matched": 2, "delivered": 1, "skipped": 0, "failed": 0, "lost": 0}
-        assert status["counters"] == counters
+        told = {name: count for name, count in status["counters"].items() if count}
+        assert told == {"matched": 2, "delivered": 1}
 
 
 async def test_the_workers() -> None:
