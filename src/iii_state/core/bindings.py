@@ -1,146 +1,47 @@
 """Bindings: which function wants to hear of which changes.
 
-A config is parsed once, when it is bound; the `BindingIndex` then finds the bindings that a change
-matches by looking them up, however many others there are. To add a member to the config: a name in
-`CONFIG_MEMBERS`, a field of `BindingConfig`, a line in `parse`; if it selects, an arm in the index.
+The `BindingIndex` finds the bindings that a change matches by looking them up, however many others
+there are. What cannot be looked up is asked of those that were found.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping
-from typing import Final, Generic, Literal, TypeVar, get_args
+from collections.abc import Iterator
+from typing import Generic, TypeVar
 
 import msgspec
 
+from iii_state.core.binding_config import (
+    CONFIG_MEMBERS,
+    CONFIG_TYPE,
+    EVENT_NAMES,
+    BindingConfig,
+    EventName,
+    Retry,
+)
 from iii_state.core.changes import Change
-from iii_state.core.filters import Filter
-from iii_state.core.values import INT64_MAX, JsonText, decode_elements, decode_members, kind_of
-from iii_state.errors import InvalidRequest
+from iii_state.core.event_view import EventView
+from iii_state.core.values import equal
+
+__all__ = [
+    "CONFIG_MEMBERS",
+    "CONFIG_TYPE",
+    "EVENT_NAMES",
+    "Binding",
+    "BindingConfig",
+    "BindingIndex",
+    "EventName",
+    "Retry",
+    "alters",
+    "event_name",
+]
+
+EXPIRED = "expired"
+"""The cause of a change that was made by the end of a time to live."""
 
 Item = TypeVar("Item")
-EventName = Literal["created", "updated", "deleted", "expired"]
-"""What `events` can name. An expiry is `expired` and not `deleted`."""
-
-CONFIG_TYPE = "StateTriggerConfig"
-CONFIG_MEMBERS: Final = (
-    "scope",
-    "key",
-    "condition_function_id",
-    "key_prefix",
-    "keys",
-    "events",
-    "changed_only",
-    "filters",
-    "from",
-    "durable",
-    "retry",
-    "timeout_ms",
-    "max_in_flight",
-    "debounce_ms",
-)
-EVENT_NAMES: Final[tuple[EventName, ...]] = get_args(EventName)
-
-KEYS_MAX: Final = 10_000
-DURABLE_NAME_MAX: Final = 200
-"""Characters."""
-ATTEMPTS_MAX: Final = 1000
-DAY_MS: Final = 86_400_000
-IN_FLIGHT_MAX: Final = 4096
-DEBOUNCE_MS_MAX: Final = 3_600_000
-
-_SHOWN_BYTES_MAX = 100
-_HINTS_MAX = 8
-_HINT_NAME_MAX = 64
-"""Characters of a name that is compared with the known ones, which takes its square in time."""
-_HINT_CLOSENESS = 0.75
-
-
-class Retry(msgspec.Struct, frozen=True, gc=False):
-    """How often a delivery is tried; the first wait in between, and the longest, in ms."""
-
-    max_attempts: int = 10
-    initial_ms: int = 200
-    max_ms: int = 60_000
-
-
-class BindingConfig(msgspec.Struct, frozen=True, gc=False):
-    """Which changes, from where on, who is asked first, and how deliveries are made.
-
-    A member that is `None` was not asked for: any scope, any key, nobody, the default. What selects
-    has to hold all together. `from` becomes two: with `is_initial` the present entries come first;
-    `start` is the revision after which deliveries start, None for now.
-
-    `unknown` names members that mean nothing here, those of `retry` as `retry.name`. They are
-    tolerated, since programs send members of their own, but may be misspelt, so they are shown.
-    """
-
-    scope: str | None = None
-    key: str | None = None
-    condition_function_id: str | None = None
-    key_prefix: str | None = None
-    keys: frozenset[str] | None = None
-    events: frozenset[EventName] | None = None
-    changed_only: bool = False
-    filters: Filter | None = None
-    start: int | None = None
-    is_initial: bool = False
-    durable: str | None = None
-    retry: Retry | None = None
-    timeout_ms: int | None = None
-    max_in_flight: int | None = None
-    debounce_ms: int | None = None
-    unknown: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, raw: bytes | None) -> BindingConfig:
-        """Read a config from its JSON text; none at all counts as `{}`, and null as left out.
-
-        Raises:
-            InvalidRequest: it is not an object, or a member has the wrong type or is out of range.
-            Its code is that of a refused registration.
-        """
-        if raw is None:
-            return cls()
-        if kind_of(raw) != "object":
-            raise _refused(f"found {_found(raw)}, expected {CONFIG_TYPE} (an object)")
-        members = decode_members(raw)
-        retry, unknown_of_retry = _retry(members)
-        start, is_initial = _from(members)
-        return cls(
-            scope=_optional_text(members, "scope"),
-            key=_optional_text(members, "key"),
-            condition_function_id=_optional_text(members, "condition_function_id"),
-            key_prefix=_optional_text(members, "key_prefix"),
-            keys=_keys(members),
-            events=_events(members),
-            changed_only=_changed_only(members),
-            filters=_filters(members),
-            start=start,
-            is_initial=is_initial,
-            durable=_durable(members),
-            retry=retry,
-            timeout_ms=_optional_integer(members, "timeout_ms", 1, DAY_MS),
-            max_in_flight=_optional_integer(members, "max_in_flight", 1, IN_FLIGHT_MAX),
-            debounce_ms=_optional_integer(members, "debounce_ms", 1, DEBOUNCE_MS_MAX),
-            unknown=(*(name for name in members if name not in _KNOWN), *unknown_of_retry),
-        )
-
-    @property
-    def unknown_hint(self) -> str:
-        """The unknown members for people, with what may have been meant; `""` if there are none.
-
-        Such as `'scopes' (did you mean 'scope'?), 'note'`. Bounded, whatever was sent.
-        """
-        hints = [_hint(name) for name in self.unknown[:_HINTS_MAX]]
-        if len(self.unknown) > _HINTS_MAX:
-            hints.append(f"and {len(self.unknown) - _HINTS_MAX} more")
-        return ", ".join(hints)
-
-
-_KNOWN = frozenset(CONFIG_MEMBERS)
-_KNOWN_OF_RETRY = frozenset(Retry.__struct_fields__)
-_MEANT = (*CONFIG_MEMBERS, *(f"retry.{name}" for name in Retry.__struct_fields__))
+Group = dict[int, Item]
+"""Items by place."""
 
 
 class Binding(msgspec.Struct, frozen=True, gc=False):
@@ -168,228 +69,181 @@ class Binding(msgspec.Struct, frozen=True, gc=False):
         )
 
 
+def event_name(change: Change) -> EventName:
+    """What `events` calls a change. An expiry is `expired`, not `deleted`."""
+    if change.entry is None:
+        return "expired" if change.cause == EXPIRED else "deleted"
+    return "created" if change.replaced is None else "updated"
+
+
+def alters(change: Change) -> bool:
+    """Whether the value is another JSON than before, or is there only before or after."""
+    before, after = change.before, change.after
+    if before is None or after is None:
+        return before is not after
+    return not equal(before, after)
+
+
+class _Keys(Generic[Item]):
+    """What is bound within one scope, or within any: to keys, to prefixes, to all keys."""
+
+    __slots__ = ("_exact", "_lengths", "_prefixes", "_whole")
+
+    def __init__(self) -> None:
+        self._exact: dict[str, Group[Item]] = {}
+        self._prefixes: dict[str, Group[Item]] = {}
+        self._lengths: dict[int, int] = {}
+        """How many prefixes there are of each length, so that only these lengths are tried."""
+        self._whole: Group[Item] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._exact or self._prefixes or self._whole)
+
+    def add(self, place: int, config: BindingConfig, item: Item) -> None:
+        keys, prefix = config.selected_keys, config.key_prefix
+        if keys is not None:
+            for key in keys:
+                self._exact.setdefault(key, {})[place] = item
+        elif prefix:
+            if prefix not in self._prefixes:
+                self._prefixes[prefix] = {}
+                self._lengths[len(prefix)] = self._lengths.get(len(prefix), 0) + 1
+            self._prefixes[prefix][place] = item
+        else:
+            self._whole[place] = item
+
+    def remove(self, place: int, config: BindingConfig) -> None:
+        keys, prefix = config.selected_keys, config.key_prefix
+        if keys is not None:
+            for key in keys:
+                _remove(self._exact, key, place)
+        elif prefix:
+            if _remove(self._prefixes, prefix, place):
+                self._lengths[len(prefix)] -= 1
+                if not self._lengths[len(prefix)]:
+                    del self._lengths[len(prefix)]
+        else:
+            del self._whole[place]
+
+    def find(self, key: str, groups: list[Group[Item]]) -> None:
+        """Append the groups that a key belongs to. No place is in two of them."""
+        if self._whole:
+            groups.append(self._whole)
+        if self._exact and (group := self._exact.get(key)):
+            groups.append(group)
+        if self._lengths:
+            for length in self._lengths:
+                if length <= len(key) and (group := self._prefixes.get(key[:length])):
+                    groups.append(group)
+
+
+_Scopes = dict[str | None, _Keys[Item]]
+"""None: of any scope."""
+
+
 class BindingIndex(Generic[Item]):
     """Finds what is bound to a change.
 
     Each item has a place, a number of its own; matches come in ascending order of it. Finding takes
-    one dict look-up for each kind of selection that is in use, and then time for the matches only.
+    a dict look-up for each kind of selection that is in use, where each length of a prefix is a
+    kind, and then time for what was found only. What was found is asked for `changed_only` and
+    `filters`, which cannot be looked up.
     """
 
     def __init__(self) -> None:
-        self._exact: dict[tuple[str, str], dict[int, Item]] = {}
-        self._by_scope: dict[str, dict[int, Item]] = {}
-        self._by_key: dict[str, dict[int, Item]] = {}
-        self._any: dict[int, Item] = {}
-        self._configs: dict[int, BindingConfig] = {}
+        self._of_all_events: _Scopes[Item] = {}
+        self._of_event: dict[EventName, _Scopes[Item]] = {}
+        self._members: dict[int, tuple[BindingConfig, Item]] = {}
+        self._asked: dict[int, BindingConfig] = {}
+        """Those that are not selected by look-ups alone."""
 
     def __len__(self) -> int:
-        return len(self._configs)
+        return len(self._members)
 
     def __iter__(self) -> Iterator[Item]:
-        for place, config in self._configs.items():
-            yield self._group(config)[place]
+        for _, item in self._members.values():
+            yield item
 
     def add(self, place: int, config: BindingConfig, item: Item) -> None:
         """Add an item, instead of what was at its place."""
         self.remove(place)
-        self._configs[place] = config
-        self._group(config)[place] = item
+        self._members[place] = config, item
+        if config.changed_only or config.filters is not None:
+            self._asked[place] = config
+        for scopes in self._tables(config):
+            _add(scopes, place, config, item)
 
     def remove(self, place: int) -> None:
         """Remove what is at a place, if anything is."""
-        config = self._configs.pop(place, None)
-        if config is None:
+        if place not in self._members:
             return
-        group = self._group(config)
-        del group[place]
-        if group:
-            return
-        if config.scope is not None and config.key is not None:
-            del self._exact[(config.scope, config.key)]
-        elif config.scope is not None:
-            del self._by_scope[config.scope]
-        elif config.key is not None:
-            del self._by_key[config.key]
+        config, _ = self._members.pop(place)
+        self._asked.pop(place, None)
+        for scopes in self._tables(config):
+            _drop(scopes, place, config)
 
     def match(self, change: Change) -> list[Item]:
         """What is bound to this change, in ascending order of place."""
-        groups = []
-        if self._exact and (group := self._exact.get((change.scope, change.key))):
-            groups.append(group)
-        if self._by_scope and (group := self._by_scope.get(change.scope)):
-            groups.append(group)
-        if self._by_key and (group := self._by_key.get(change.key)):
-            groups.append(group)
-        if self._any:
-            groups.append(self._any)
+        scope, key = change.scope, change.key
+        groups: list[Group[Item]] = []
+        scopes = self._of_all_events
+        if (keys := scopes.get(scope)) is not None:
+            keys.find(key, groups)
+        if (keys := scopes.get(None)) is not None:
+            keys.find(key, groups)
+        if self._of_event and (scopes := self._of_event.get(event_name(change), {})):
+            for name in (scope, None):
+                if (keys := scopes.get(name)) is not None:
+                    keys.find(key, groups)
         if not groups:
             return []
-        if len(groups) == 1 and len(groups[0]) == 1:
+        if len(groups) == 1 and len(groups[0]) == 1 and not self._asked:
             return list(groups[0].values())
         places = {place: item for group in groups for place, item in group.items()}
+        if self._asked and not self._asked.keys().isdisjoint(places):
+            self._ask(places, change)
         return [places[place] for place in sorted(places)]
 
-    def _group(self, config: BindingConfig) -> dict[int, Item]:
-        scope, key = config.scope, config.key
-        if scope is not None and key is not None:
-            return self._exact.setdefault((scope, key), {})
-        if scope is not None:
-            return self._by_scope.setdefault(scope, {})
-        if key is not None:
-            return self._by_key.setdefault(key, {})
-        return self._any
+    def _tables(self, config: BindingConfig) -> list[_Scopes[Item]]:
+        """Where a binding is looked up; nowhere if no key can be right."""
+        if config.selected_keys is not None and not config.selected_keys:
+            return []
+        if config.events is None:
+            return [self._of_all_events]
+        return [self._of_event.setdefault(name, {}) for name in config.events]
+
+    def _ask(self, places: Group[Item], change: Change) -> None:
+        """Take out those whose other conditions do not hold."""
+        event = EventView(change)
+        altered = None
+        for place in self._asked.keys() & places.keys():
+            config = self._asked[place]
+            if config.changed_only:
+                altered = alters(change) if altered is None else altered
+                if not altered:
+                    del places[place]
+                    continue
+            if config.filters is not None and not config.filters.matches(event):
+                del places[place]
 
 
-def _optional_text(members: Mapping[str, JsonText], name: str) -> str | None:
-    raw = _given(members, name)
-    if raw is None:
-        return None
-    if kind_of(raw) == "string":
-        return msgspec.json.decode(raw, type=str)
-    raise _wrong(name, raw, "a string or null")
+def _add(scopes: _Scopes[Item], place: int, config: BindingConfig, item: Item) -> None:
+    keys = scopes.get(config.scope)
+    if keys is None:
+        keys = scopes[config.scope] = _Keys()
+    keys.add(place, config, item)
 
 
-def _optional_integer(
-    members: Mapping[str, JsonText], name: str, least: int, most: int, *, of: str = ""
-) -> int | None:
-    raw = _given(members, name)
-    if raw is None:
-        return None
-    number = _integer(raw)
-    if number is None or not least <= number <= most:
-        raise _wrong(of + name, raw, f"an integer from {least} to {most}, or null")
-    return number
+def _drop(scopes: _Scopes[Item], place: int, config: BindingConfig) -> None:
+    scopes[config.scope].remove(place, config)
+    if not scopes[config.scope]:
+        del scopes[config.scope]
 
 
-def _keys(members: Mapping[str, JsonText]) -> frozenset[str] | None:
-    raw = _given(members, "keys")
-    if raw is None:
-        return None
-    keys = _texts(raw)
-    if keys is None or not 1 <= len(keys) <= KEYS_MAX:
-        raise _wrong("keys", raw, f"an array of 1 to {KEYS_MAX} strings, or null")
-    return frozenset(keys)
-
-
-def _events(members: Mapping[str, JsonText]) -> frozenset[EventName] | None:
-    raw = _given(members, "events")
-    if raw is None:
-        return None
-    names = _texts(raw)
-    if not names or not set(names) <= set(EVENT_NAMES):
-        choices = ", ".join(f'"{name}"' for name in EVENT_NAMES)
-        found = bytes(raw).decode()[:_SHOWN_BYTES_MAX]
-        raise _refused(f"`events` is {found}, expected an array of some of {choices}, or null")
-    return frozenset(name for name in EVENT_NAMES if name in names)
-
-
-def _changed_only(members: Mapping[str, JsonText]) -> bool:
-    raw = _given(members, "changed_only")
-    if raw is not None and kind_of(raw) != "boolean":
-        raise _wrong("changed_only", raw, "true, false or null")
-    return raw is not None and bytes(raw) == b"true"
-
-
-def _filters(members: Mapping[str, JsonText]) -> Filter | None:
-    raw = _given(members, "filters")
-    if raw is None:
-        return None
-    try:
-        return Filter.parse(raw)
-    except InvalidRequest as invalid:
-        raise _refused(f"`filters`: {invalid.wire_code}: {invalid.message}") from None
-
-
-def _from(members: Mapping[str, JsonText]) -> tuple[int | None, bool]:
-    """The revision to start after, and whether to start with the present entries."""
-    raw = _given(members, "from")
-    if raw is None or bytes(raw) == b'"now"':
-        return None, False
-    if bytes(raw) == b'"initial"':
-        return None, True
-    revision = _integer(raw)
-    if revision is None or not 0 <= revision <= INT64_MAX:
-        raise _wrong("from", raw, '"now", "initial", a revision (an integer from 0), or null')
-    return revision, False
-
-
-def _durable(members: Mapping[str, JsonText]) -> str | None:
-    name = _optional_text(members, "durable")
-    if name is not None and not 1 <= len(name) <= DURABLE_NAME_MAX:
-        expected = f"a name of 1 to {DURABLE_NAME_MAX} characters, or null"
-        raise _wrong("durable", members["durable"], expected)
-    return name
-
-
-def _retry(members: Mapping[str, JsonText]) -> tuple[Retry | None, tuple[str, ...]]:
-    """How to retry, and the names of members that mean nothing in there."""
-    raw = _given(members, "retry")
-    if raw is None:
-        return None, ()
-    if kind_of(raw) != "object":
-        raise _wrong("retry", raw, "an object of max_attempts, initial_ms and max_ms, or null")
-    asked = decode_members(raw)
-    default = Retry()
-    attempts = _optional_integer(asked, "max_attempts", 1, ATTEMPTS_MAX, of="retry.")
-    initial_ms = _optional_integer(asked, "initial_ms", 1, DAY_MS, of="retry.")
-    max_ms = _optional_integer(asked, "max_ms", 1, DAY_MS, of="retry.")
-    retry = Retry(
-        default.max_attempts if attempts is None else attempts,
-        default.initial_ms if initial_ms is None else initial_ms,
-        default.max_ms if max_ms is None else max_ms,
-    )
-    if retry.initial_ms > retry.max_ms:
-        raise _refused(
-            f"`retry.initial_ms` is {retry.initial_ms}, longer than `retry.max_ms`, which is "
-            f"{retry.max_ms}; lower the first or raise the second"
-        )
-    return retry, tuple(f"retry.{name}" for name in asked if name not in _KNOWN_OF_RETRY)
-
-
-def _given(members: Mapping[str, JsonText], name: str) -> JsonText | None:
-    """A member as it was sent; None if it was left out, or is null."""
-    raw = members.get(name)
-    return None if raw is None or kind_of(raw) == "null" else raw
-
-
-def _integer(raw: JsonText) -> int | None:
-    """An integer within 64 bits that is written as one; else None."""
-    try:
-        return msgspec.json.decode(raw, type=int) if kind_of(raw) == "number" else None
-    except msgspec.ValidationError:
-        return None
-
-
-def _texts(raw: JsonText) -> list[str] | None:
-    """The elements of an array of strings; None if it is something else."""
-    if kind_of(raw) != "array" or any(kind_of(item) != "string" for item in decode_elements(raw)):
-        return None
-    return msgspec.json.decode(raw, type=list[str])
-
-
-def _hint(name: str) -> str:
-    shown = repr(name if len(name) <= _HINT_NAME_MAX else name[:_HINT_NAME_MAX] + "...")
-    if len(name) > _HINT_NAME_MAX:
-        return shown
-    meant = difflib.get_close_matches(name, _MEANT, n=1, cutoff=_HINT_CLOSENESS)
-    return f"{shown} (did you mean {meant[0]!r}?)" if meant else shown
-
-
-def _wrong(name: str, raw: JsonText, expected: str) -> InvalidRequest:
-    return _refused(f"`{name}` is {_found(raw)}, expected {expected}")
-
-
-def _refused(reason: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"Failed to parse trigger config: {reason}", code="trigger_registration_failed"
-    )
-
-
-def _found(raw: JsonText) -> str:
-    """The JSON type, with the value where that is short to say."""
-    kind = kind_of(raw)
-    if kind in ("null", "array", "object"):
-        return kind
-    text = bytes(raw)
-    shown = text if len(text) <= _SHOWN_BYTES_MAX else text[:_SHOWN_BYTES_MAX] + b"..."
-    return f"{kind} {shown.decode(errors='ignore')}"
+def _remove(groups: dict[str, Group[Item]], name: str, place: int) -> bool:
+    """Remove from a group; returns whether that was its last, so that it is gone."""
+    del groups[name][place]
+    if groups[name]:
+        return False
+    del groups[name]
+    return True
