@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from reaction_bench import HandTimers
 
+from iii_state.core.store import Store
 from iii_state.engine.engine import Engine
 from iii_state.engine.workers import Worker
 from iii_state.settings import Settings
@@ -175,11 +176,11 @@ class Client:
 class EngineBench:
     """An engine whose time the test moves."""
 
-    def __init__(self, **settings: Json) -> None:
+    def __init__(self, store: Store | None = None, **settings: Json) -> None:
         self.clock = FakeClock()
         self.timers = LoopTimers()
         ids = count(1)
-        self.store = MemoryStore(self.clock)
+        self.store = store if store is not None else MemoryStore(self.clock)
         self.engine = Engine(
             self.store,
             msgspec.structs.replace(SETTINGS, **settings),

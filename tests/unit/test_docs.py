@@ -22,6 +22,7 @@ from iii_state.core.bindings import BindingConfig, Retry
 from iii_state.core.changes import Change, Entry, EventType, Origin
 from iii_state.core.events import event_payload
 from iii_state.core.store import StoreInfo
+from iii_state.engine.feed_functions import ChangesRequest
 from iii_state.engine.followers import BindingStatus
 from iii_state.engine.state import SetRequest
 from iii_state.settings import BY_NAME
@@ -35,6 +36,7 @@ PAGES = ("protocol.md", "functions.md", "triggers.md", "embedded.md", "operation
 
 NOT_SETTINGS = {"timestamp_ms", "disk_bytes", *BindingConfig.__struct_fields__}
 NOT_SETTINGS |= {*Retry.__struct_fields__, *SetRequest.__struct_fields__}
+NOT_SETTINGS |= {*ChangesRequest.__struct_fields__}
 """Members of messages and configs that are called like settings."""
 
 

@@ -13,8 +13,9 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from iii_state.core.changes import Change
 from iii_state.core.store import Store
 from iii_state.core.values import encode_text, nests_deeper_than
 from iii_state.engine.announcement import Announcements
@@ -26,6 +27,8 @@ from iii_state.engine.conditions import Conditions
 from iii_state.engine.diagnostics import Diagnostics
 from iii_state.engine.discovery import Discovery
 from iii_state.engine.expiries import Expiries
+from iii_state.engine.feed_calls import FeedCalls
+from iii_state.engine.feed_functions import FeedFunctions
 from iii_state.engine.functions import DEFAULT_NAMESPACE, FunctionTable
 from iii_state.engine.invocations import Failure, Reply
 from iii_state.engine.notices import FunctionsAvailable, WorkersAvailable
@@ -87,6 +90,7 @@ class Engine:
             resume_window_s=settings.resume_window_s,
             enabled=settings.triggers_enabled,
         )
+        self._feed_calls = FeedCalls(store, self.timers)
         self.triggers = Triggers()
         self.channels = Channels(new_id, self.timers)
         self._workers_available = WorkersAvailable(self)
@@ -94,7 +98,7 @@ class Engine:
         self.expiries = Expiries(store, self.timers, clock_ms)
         self.commits = Commits(
             store,
-            self.reactions.committed,
+            self._committed,
             gather_us=settings.gather_us,
             expiries=self.expiries,
         )
@@ -133,6 +137,7 @@ class Engine:
         for group in (
             StateFunctions(self.store, self.commits, conditions, self.settings),
             WritingFunctions(self.store, self.commits, conditions, self.settings),
+            FeedFunctions(self.store, self._feed_calls),
             Announcements(self.registrations.settle, self._announced),
             Discovery(catalogue, self.functions, self.triggers, self.workers),
             self.channels,
@@ -150,6 +155,7 @@ class Engine:
     async def stop(self) -> None:
         """Commit and answer what is waiting. Connections stay; the host closes them."""
         self.reactions.stop()
+        self._feed_calls.stop()
         self.expiries.stop()
         self._functions_available.stop()
         await self.commits.stop()
@@ -161,6 +167,7 @@ class Engine:
         """
         self._handlers["invokefunction"] = self._refuse_while_draining
         self.reactions.stop()
+        self._feed_calls.stop()
         await self.commits.settled()
         until = time.monotonic() + grace_s
         while time.monotonic() < until and any(w.executing for w in self.workers.values()):
@@ -205,6 +212,7 @@ class Engine:
             return
         worker.connected = False
         self.registrations.end(worker)
+        self._feed_calls.forget(worker)
         del self.workers[worker.id]
         if worker.calls_open:
             for other in self.workers.values():
@@ -226,6 +234,10 @@ class Engine:
             reply(None, self.functions.missing(namespace, function_id))
             return
         function.run(EngineCall(function.text, data, self.new_id(), metadata, reply=reply))
+
+    def _committed(self, changes: Sequence[Change]) -> None:
+        self.reactions.committed(changes)
+        self._feed_calls.committed()
 
     def _register(self, worker: Worker, message_type: str, text: str) -> None:
         encoded = text.encode()
