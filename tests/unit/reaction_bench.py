@@ -128,6 +128,7 @@ class ScriptedInvoker:
         reply: Reply,
         *,
         metadata: bytes | None = None,
+        depth: int = 0,
     ) -> None:
         event = msgspec.json.decode(data, type=Event)
         invocation = Invocation(namespace, function_id, event, metadata, reply)

@@ -91,6 +91,7 @@ class World:
         reply: Reply,
         *,
         metadata: bytes | None = None,
+        depth: int = 0,
     ) -> None:
         """See `Invoker.invoke`: the workers get a call."""
         event = msgspec.json.decode(data, type=Event)

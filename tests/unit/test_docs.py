@@ -18,7 +18,7 @@ from programs import COMMAND, environment
 import iii_state
 from iii_state import errors
 from iii_state.core import deliveries, document, operations
-from iii_state.core.bindings import BindingConfig, Retry
+from iii_state.core.bindings import CONFIG_MEMBERS, BindingConfig, Retry
 from iii_state.core.changes import Change, Entry, EventType, Origin
 from iii_state.core.events import event_payload
 from iii_state.core.store import StoreInfo
@@ -111,6 +111,7 @@ def learn_actual(
             actual[written[name]] = message[name]
     if message["type"] == "invokefunction":
         actual[written["invocation_id"]] = message["invocation_id"]
+        actual[written["traceparent"]] = message["traceparent"]
         actual[str(written["data"]["timestamp_ms"])] = str(message["data"]["timestamp_ms"])
 
 
@@ -283,7 +284,7 @@ def test_every_member_of_events_configs_and_statuses_is_explained() -> None:
     event = json.loads(event_payload(change, 1, values_omitted=True))
     status = {*BindingStatus.__struct_fields__} - {"binding", "owner"}
     counters = {*deliveries.Counters.__struct_fields__}
-    config = {*BindingConfig.__struct_fields__} - {"unknown"}
+    config = {*CONFIG_MEMBERS}
 
     assert {*event} | status | counters | config | {*get_args(EventType)} <= code_words(
         "triggers.md"

@@ -222,6 +222,7 @@ class UnbindingInvoker(ScriptedInvoker):
         reply: Reply,
         *,
         metadata: bytes | None = None,
+        depth: int = 0,
     ) -> None:
         super().invoke(namespace, function_id, data, reply, metadata=metadata)
         self.reactions.unbind("second")

@@ -18,7 +18,7 @@ from iii_state.engine.workers import Worker
 TRANSCRIPTS = sorted((Path(__file__).parents[1] / "vectors" / "transcripts").glob("*.jsonl"))
 MADE_UP = re.compile(
     r'"(?:worker_id|_caller_worker_id|reattach_token|invocation_id|event_id|channel_id|access_key'
-    r'|timestamp_ms)":("[^"]+"|\d+)'
+    r'|timestamp_ms|traceparent)":("[^"]+"|\d+)'
 )
 
 Line = tuple[int, str, str]

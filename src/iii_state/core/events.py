@@ -33,7 +33,7 @@ def event_payload(change: Change, attempt: int, *, values_omitted: bool = False)
     timestamp_ms, revision = change.timestamp_ms, change.revision
     return (
         b'{"type":"state","event_type":"%b","scope":%b,"key":%b,"old_value":%b,"new_value":%b,'
-        b'"event_id":"%d-%d","revision":%d,"timestamp_ms":%d,"attempt":%d,"depth":%d%b%b%b}'
+        b'"event_id":"%d-%d","revision":%d,"timestamp_ms":%d,"attempt":%d,"depth":%d%b%b%b%b}'
     ) % (
         change.event_type.encode(),
         encode_text(change.scope),
@@ -47,6 +47,7 @@ def event_payload(change: Change, attempt: int, *, values_omitted: bool = False)
         attempt,
         origin.depth,
         b',"worker":%b' % encode_text(origin.worker) if origin.worker else b"",
+        b',"function":%b' % encode_text(origin.function) if origin.function else b"",
         b',"cause":%b' % encode_text(change.cause) if change.cause else b"",
         b',"values_omitted":true' if values_omitted else b"",
     )

@@ -154,6 +154,11 @@ class EngineCall(Call):
     """A call that starts in the engine: a fire, a condition."""
 
     reply: Reply = None  # type: ignore[assignment]  # always given
+    traceparent: str | None = None
+
+    def trace_for_worker(self) -> bytes:
+        """See `Call.trace_for_worker`."""
+        return messages.trace_members(self.traceparent, None)
 
     def answer(self, result: bytes | None) -> None:
         """See `Call.answer`."""

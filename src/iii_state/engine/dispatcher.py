@@ -129,6 +129,8 @@ class Dispatcher:
                 self._finished(follower, delivery, Result.REFUSED, _too_deep(follower, depth))
                 continue
             firing = Firing(self._invoker, follower, delivery, self._finished)
+            if follower.alarm is not None:
+                follower.firings[delivery.change.revision] = firing
             firing.start(self._payload_for(delivery.change, delivery.attempt))
         self._set_alarm(follower)
 
@@ -141,6 +143,9 @@ class Dispatcher:
     def _rung(self, follower: Follower) -> None:
         """Let fail what takes too long, and look at what slept in the next turn."""
         for delivery in follower.deliveries.overdue(milliseconds(self._timers)):
+            firing = follower.firings.get(delivery.change.revision)
+            if firing is not None:
+                firing.abandon()
             self._finished(follower, delivery, Result.FAILED, _timed_out(follower))
         self.touch(follower)
 
@@ -157,6 +162,8 @@ class Dispatcher:
     ) -> None:
         if follower.gone:
             return
+        if follower.deliveries.is_running(delivery):
+            follower.firings.pop(delivery.change.revision, None)
         if failure is None:
             follower.deliveries.finished(delivery, result)
         elif follower.deliveries.is_running(delivery):

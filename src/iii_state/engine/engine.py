@@ -14,13 +14,15 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from iii_state.core.changes import Change
+from iii_state.core.changes import Change, Origin
 from iii_state.core.store import Store
 from iii_state.core.values import encode_text, nests_deeper_than
 from iii_state.engine.announcement import Announcements
 from iii_state.engine.calls import EngineCall, WorkerCall
 from iii_state.engine.catalogue import Catalogue
+from iii_state.engine.chains import Chains
 from iii_state.engine.channels import Channels
 from iii_state.engine.commits import Commits
 from iii_state.engine.conditions import Conditions
@@ -29,8 +31,8 @@ from iii_state.engine.discovery import Discovery
 from iii_state.engine.expiries import Expiries
 from iii_state.engine.feed_calls import FeedCalls
 from iii_state.engine.feed_functions import FeedFunctions
-from iii_state.engine.functions import DEFAULT_NAMESPACE, FunctionTable
-from iii_state.engine.invocations import Failure, Reply
+from iii_state.engine.functions import DEFAULT_NAMESPACE, Builtin, FunctionTable
+from iii_state.engine.invocations import Failure, Forget, Reply
 from iii_state.engine.notices import FunctionsAvailable, WorkersAvailable
 from iii_state.engine.reactions import Reactions
 from iii_state.engine.registrations import Registrations
@@ -80,6 +82,7 @@ class Engine:
         self.settings = settings
         self.timers = timers if timers is not None else asyncio.get_running_loop()
         self.functions = FunctionTable()
+        self._chains = Chains()
         self.workers: dict[str, Worker] = {}
         self._clock_ms = clock_ms
         self.new_id = new_id
@@ -227,13 +230,27 @@ class Engine:
         reply: Reply,
         *,
         metadata: bytes | None = None,
-    ) -> None:
+        depth: int = 0,
+    ) -> Forget | None:
         """See `Invoker.invoke`."""
         function = self.functions.find(namespace, function_id)
         if function is None:
             reply(None, self.functions.missing(namespace, function_id))
-            return
-        function.run(EngineCall(function.text, data, self.new_id(), metadata, reply=reply))
+            return None
+        invocation_id = self.new_id()
+        traceparent = self._chains.traceparent(depth) if depth else None
+        call = EngineCall(
+            function.text, data, invocation_id, metadata, reply=reply, traceparent=traceparent
+        )
+        function.run(call)
+        if isinstance(function, Builtin):
+            return None
+        return partial(function.worker.forget, invocation_id)
+
+    def _origin(self, worker: Worker, frame: Frame) -> Origin:
+        if frame.traceparent is frame.baggage is None:
+            return worker.origin
+        return self._chains.origin(worker, frame.traceparent, frame.baggage)
 
     def _committed(self, changes: Sequence[Change]) -> None:
         self.reactions.committed(changes)
@@ -269,7 +286,9 @@ class Engine:
             frame.data if frame.data is not ABSENT else b"null",
             frame.invocation_id,
             None if frame.metadata is ABSENT else bytes(frame.metadata),
-            worker.origin,
+            worker.origin
+            if frame.traceparent is frame.baggage is None
+            else self._origin(worker, frame),
             worker,
             frame.traceparent,
             frame.baggage,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from iii_state.core.delivery import Delivery, Result
 from iii_state.core.events import event_payload
 from iii_state.engine.followers import Follower
-from iii_state.engine.invocations import Failure, Invoker
+from iii_state.engine.invocations import Failure, Forget, Invoker
 
 TOO_LARGE = "payload_too_large"
 INTERRUPTED = "invocation_stopped"
@@ -23,7 +23,15 @@ class Firing:
     Not at all when the condition answers after the time for the whole is over.
     """
 
-    __slots__ = ("_delivery", "_finish", "_follower", "_invoker", "_payload", "_refusable")
+    __slots__ = (
+        "_delivery",
+        "_finish",
+        "_follower",
+        "_forget",
+        "_invoker",
+        "_payload",
+        "_refusable",
+    )
 
     def __init__(
         self, invoker: Invoker, follower: Follower, delivery: Delivery, finish: Finish
@@ -33,8 +41,14 @@ class Firing:
         self._delivery = delivery
         self._finish = finish
         self._payload = b""
+        self._forget: Forget | None = None
         self._refusable = False
         """While a call is being made: what fails now was not said by the function."""
+
+    def abandon(self) -> None:
+        """Wait no longer for whom was called last."""
+        if self._forget is not None:
+            self._forget()
 
     def start(self, payload: bytes) -> None:
         """Make the first call. `payload` is the event's JSON text."""
@@ -53,7 +67,7 @@ class Firing:
     def _condition(self, payload: bytes) -> None:
         binding = self._follower.binding
         condition = binding.config.condition_function_id or ""
-        self._invoker.invoke(binding.namespace, condition, payload, self._decided)
+        self._forget = self._invoker.invoke(binding.namespace, condition, payload, self._decided)
 
     def _decided(self, result: bytes | None, failure: Failure | None) -> None:
         if failure is not None:
@@ -68,12 +82,13 @@ class Firing:
 
     def _handler(self, payload: bytes) -> None:
         binding = self._follower.binding
-        self._invoker.invoke(
+        self._forget = self._invoker.invoke(
             binding.namespace,
             binding.function_id,
             payload,
             self._handled,
             metadata=binding.metadata,
+            depth=self._delivery.change.origin.depth + 1,
         )
 
     def _handled(self, result: bytes | None, failure: Failure | None) -> None:

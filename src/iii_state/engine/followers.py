@@ -14,6 +14,7 @@ from iii_state.engine.alarms import Alarm
 from iii_state.engine.invocations import Failure
 
 if TYPE_CHECKING:
+    from iii_state.engine.firings import Firing
     from iii_state.engine.feed import Cohort
 
 log = logging.getLogger("iii_state.reactions")
@@ -75,6 +76,7 @@ class Follower:
         "binding",
         "cohort",
         "deliveries",
+        "firings",
         "gone",
         "last_error",
         "owner",
@@ -88,6 +90,8 @@ class Follower:
         self.binding = binding
         self.owner: Hashable | None = owner
         self.deliveries = deliveries
+        self.firings: dict[int, Firing] = {}
+        """What is under way, by revision, if time matters to it."""
         self.cohort: Cohort | None = None
         self.absence: object = None
         self.alarm: Alarm | None = None

@@ -20,6 +20,10 @@ Reply = Callable[[bytes | None, Failure | None], None]
 """Called exactly once with the result's JSON text (None: no result) or the failure."""
 
 
+Forget = Callable[[], None]
+"""Drops a call: whoever runs it may run on, but its answer is not waited for."""
+
+
 class Invoker(Protocol):
     """Makes calls that start inside the engine (fires, conditions). Never waits."""
 
@@ -31,9 +35,12 @@ class Invoker(Protocol):
         reply: Reply,
         *,
         metadata: bytes | None = None,
-    ) -> None:
+        depth: int = 0,
+    ) -> Forget | None:
         """Call a function, wherever it is registered; `data` and `metadata` are JSON texts.
 
+        What the function writes stands at `depth` in a chain of writes, as far as its SDK carries
+        the call's trace on. Returns what drops the call; None when nobody runs it any more.
         `reply` may be called before this returns (an unknown function fails at once with code
         `function_not_found`); if the worker that runs it goes away, with `invocation_stopped`.
         """

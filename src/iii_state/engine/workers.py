@@ -136,6 +136,10 @@ class Worker:
         else:
             call.answer(result)
 
+    def forget(self, invocation_id: str) -> None:
+        """Drop a call that this worker executes; what it does goes on, and is not waited for."""
+        self._take(invocation_id)
+
     def stop_executing(self) -> None:
         """Fail every call that this worker was executing."""
         for invocation_id in list(self.executing):
