@@ -11,36 +11,58 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from iii_state.embedded import (
+        CompareAndSetResult,
+        CreateResult,
+        Entry,
         Event,
         OperationError,
+        Pages,
+        Retry,
         SetResult,
         State,
         SyncState,
+        TouchResult,
+        Transaction,
+        TransactResult,
         UpdateResult,
+        Version,
+        Watch,
         open,
         open_sync,
     )
-    from iii_state.errors import StateError
+    from iii_state.errors import Conflict, StateError
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CompareAndSetResult",
+    "Conflict",
+    "CreateResult",
+    "Entry",
     "Event",
     "OperationError",
+    "Pages",
+    "Retry",
     "SetResult",
     "State",
     "StateError",
     "SyncState",
+    "TouchResult",
+    "TransactResult",
+    "Transaction",
     "UpdateResult",
+    "Version",
+    "Watch",
     "__version__",
     "open",
     "open_sync",
 ]
 
+_ERRORS = frozenset(("Conflict", "StateError"))
+
 
 def __getattr__(name: str) -> Any:
-    if name == "StateError":
-        return import_module("iii_state.errors").StateError
     if name in __all__:
-        return getattr(import_module("iii_state.embedded"), name)
+        room = "errors" if name in _ERRORS else "embedded"
+        return getattr(import_module(f"iii_state.{room}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,9 +15,9 @@ from iii_state.errors import ConfigurationError, InvalidRequest, LimitExceeded, 
 
 async def test_the_six_operations_work_on_plain_values(tmp_path: Path) -> None:
     async with iii_state.open(tmp_path / "data") as state:
-        assert await state.set("s", "k", {"n": 1}) == iii_state.SetResult(None, {"n": 1})
+        assert await state.set("s", "k", {"n": 1}) == iii_state.SetResult(None, {"n": 1}, 1)
         updated = await state.update("s", "k", {"type": "increment", "path": "n", "by": 2})
-        assert updated == iii_state.UpdateResult({"n": 1}, {"n": 3})
+        assert updated == iii_state.UpdateResult({"n": 1}, {"n": 3}, 2)
         assert await state.get("s", "k") == {"n": 3}
         assert await state.list("s") == [{"n": 3}]
         assert await state.list_groups() == ["s"]

@@ -1,0 +1,54 @@
+"""State inside a Python program: the same functions, store and reactions, without a server.
+
+    async with iii_state.open("./data") as state:
+        @state.on("orders")
+        async def changed(event: iii_state.Event) -> None: ...
+
+        await state.set("orders", "o-1", {"total": 12})
+
+`open_sync` is the twin for programs without an event loop. Values are plain Python values; what
+`json` can express, state can hold. Every method is a typed face of a function of the engine.
+"""
+
+from __future__ import annotations
+
+from iii_state.core.bindings import Retry
+from iii_state.embedded.events import Event
+from iii_state.embedded.opening import open, open_sync
+from iii_state.embedded.pages import Pages
+from iii_state.embedded.results import (
+    CompareAndSetResult,
+    CreateResult,
+    Entry,
+    OperationError,
+    SetResult,
+    TouchResult,
+    TransactResult,
+    UpdateResult,
+    Version,
+)
+from iii_state.embedded.state import State
+from iii_state.embedded.transaction import Transaction
+from iii_state.embedded.twin import SyncState
+from iii_state.embedded.watch import Watch
+
+__all__ = [
+    "CompareAndSetResult",
+    "CreateResult",
+    "Entry",
+    "Event",
+    "OperationError",
+    "Pages",
+    "Retry",
+    "SetResult",
+    "State",
+    "SyncState",
+    "TouchResult",
+    "TransactResult",
+    "Transaction",
+    "UpdateResult",
+    "Version",
+    "Watch",
+    "open",
+    "open_sync",
+]
