@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -12,6 +11,7 @@ import msgspec
 
 from iii_state.cli.exits import FAILED, OK, PARTIAL, tell
 from iii_state.cli.output import Format, output_option, print_value
+from iii_state.cli.progress import progress
 from iii_state.stores.disk.files import Files
 from iii_state.stores.disk.inspection import (
     DumpedEntry,
@@ -21,7 +21,7 @@ from iii_state.stores.disk.inspection import (
     dump_store,
 )
 from iii_state.stores.disk.salvage import Damage
-from iii_state.terminal import is_terminal, safe_name
+from iii_state.terminal import safe_name
 
 DIRECTORY = click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 
@@ -54,7 +54,7 @@ def check(directory: Path, output: Format | None) -> int:
       iii-state check ./data
       iii-state check /backup/data -o json
     """
-    with _progress("checking", _size_of(directory)) as count:
+    with progress("checking", _size_of(directory)) as count:
         report = check_store(directory, CountingFiles(count))
     if output in ("json", "ndjson"):
         print_value(msgspec.json.encode(report), output)
@@ -88,7 +88,7 @@ def dump(directory: Path) -> int:
       iii-state dump ./damaged > saved.ndjson 2> lost.txt
     """
     entries = lost = 0
-    with _progress("dumping", _size_of(directory)) as count:
+    with progress("dumping", _size_of(directory)) as count:
         for item in dump_store(directory, CountingFiles(count)):
             if isinstance(item, DumpedEntry):
                 sys.stdout.buffer.write(msgspec.json.encode(item) + b"\n")
@@ -135,18 +135,3 @@ def _size_of(directory: Path) -> int:
     except OSError:
         # Whatever is wrong with it is told by who opens it.
         return 0
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error when somebody watches; gone when done."""
-    if not is_terminal(sys.stderr):
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)

@@ -14,8 +14,8 @@ from iii_state.engine.alarms import Alarm
 from iii_state.engine.invocations import Failure
 
 if TYPE_CHECKING:
-    from iii_state.engine.firings import Firing
     from iii_state.engine.feed import Cohort
+    from iii_state.engine.firings import Firing
 
 log = logging.getLogger("iii_state.reactions")
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from iii_state.core.bindings import EVENT_NAMES, Retry
+
 Schema = dict[str, Any]
 
 _DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -189,6 +191,7 @@ FUNCTIONS: dict[str, FunctionSchema] = {
 TRIGGER_DESCRIPTION = "State trigger"
 
 _OPTIONAL_TEXT: list[str] = ["string", "null"]
+_OPTIONAL_NUMBER: list[str] = ["integer", "null"]
 
 TRIGGER_CONFIG: Schema = described(
     "StateTriggerConfig",
@@ -198,6 +201,47 @@ TRIGGER_CONFIG: Schema = described(
         "condition_function_id": {
             "type": _OPTIONAL_TEXT,
             "description": "Called first with the event; when it answers false, it is skipped.",
+        },
+        "key_prefix": {"type": _OPTIONAL_TEXT, "description": "Only keys that begin with it."},
+        "keys": {
+            "type": ["array", "null"],
+            "items": {"type": "string"},
+            "description": "Only these keys.",
+        },
+        "events": {
+            "type": ["array", "null"],
+            "items": {"type": "string", "enum": list(EVENT_NAMES)},
+            "description": "Only these; an expiry is no delete.",
+        },
+        "changed_only": {
+            "type": ["boolean", "null"],
+            "description": "Only if the value is another than before.",
+        },
+        "filters": {
+            "type": ["object", "null"],
+            "description": "Only events that this iii filter matches; paths start with input.",
+        },
+        "from": {
+            "type": ["string", "integer", "null"],
+            "description": "now (default), initial, or the revision after which to start.",
+        },
+        "durable": {
+            "type": _OPTIONAL_TEXT,
+            "description": "Keep the place in the log under this name.",
+        },
+        "retry": {
+            "type": ["object", "null"],
+            "properties": {name: {"type": _OPTIONAL_NUMBER} for name in Retry.__struct_fields__},
+            "description": "Try again when the function fails.",
+        },
+        "timeout_ms": {"type": _OPTIONAL_NUMBER, "description": "How long a call may take."},
+        "max_in_flight": {
+            "type": _OPTIONAL_NUMBER,
+            "description": "Calls at once, each of another key; 64.",
+        },
+        "debounce_ms": {
+            "type": _OPTIONAL_NUMBER,
+            "description": "Deliver a key's latest change once it is quiet for this long.",
         },
     },
     [],
