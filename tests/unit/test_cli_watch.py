@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from click.testing import CliRunner
-from programs import environment, program, server
+from programs import Program, environment, program, server
 
+import iii_state
 from iii_state.cli import cli
 from iii_state.cli.watch import Event, line
+from iii_state.clock import wall_clock_ms
+from iii_state.host.server import open_server
+from iii_state.settings import Settings
+from iii_state.stores.memory import MemoryStore
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +113,128 @@ def test_lines_for_people_can_be_had_in_a_pipe(url: str) -> None:
         run(url, "set", "w6", "k", '"v"')
 
         assert watch.output.read().endswith('created  w6/k  "v"\n')
+
+
+# -- from a revision ------------------------------------------------------------------------------
+
+
+def values(watch: Program) -> list[Any]:
+    return [json.loads(text)["new_value"] for text in watch.output]
+
+
+def test_what_was_written_before_can_be_watched_and_then_what_comes(url: str) -> None:
+    for number in range(3):
+        run(url, "set", "f1", "k", str(number))
+    run(url, "set", "f1", "other", "0")
+    args = ("watch", "f1", "k", "--from", "oldest", "-n", "4")
+    with program(*args, env=environment(III_URL=url)) as watch:
+        watch.error_line("watching")
+        run(url, "set", "f1", "k", "3")
+        events = [json.loads(text) for text in watch.output]
+
+        assert watch.finish() == 0
+
+    assert [event["new_value"] for event in events] == [0, 1, 2, 3]
+    after = str(events[1]["revision"])
+    with program("watch", "f1", "k", "--from", after, "-n", "2", env=environment(III_URL=url)) as w:
+        assert values(w) == [2, 3]
+
+
+def test_from_now_begins_with_the_next_change(url: str) -> None:
+    run(url, "set", "f2", "k", "0")
+    with program("watch", "f2", "--from", "now", "-n", "1", env=environment(III_URL=url)) as watch:
+        watch.error_line("watching")
+        run(url, "set", "f2", "k", "1")
+
+        assert values(watch) == [1]
+
+
+def test_nothing_is_lost_or_repeated_over_a_restart_of_the_server(tmp_path: Path) -> None:
+    data = ("--data-dir", str(tmp_path / "data"))
+    with server(*data) as (first, address):
+        again = (*data, "--port", address.rpartition(":")[2])
+        args = ("watch", "f3", "--from", "0", "-n", "6")
+        run(address, "set", "f3", "k", "0")
+        with program(*args, env=environment(III_URL=address)) as watch:
+            watch.error_line("watching")
+            run(address, "set", "f3", "k", "1")
+            assert first.stop() == 0
+            watch.error_line("trying again")
+            with server(*again) as (second, _):
+                watch.error_line("connected again")
+                run(address, "set", "f3", "k", "2")
+                second.process.kill()
+                watch.error_line("trying again")
+            # Written while nobody watches.
+            with iii_state.open_sync(tmp_path / "data") as state:
+                state.set("f3", "k", 3)
+                state.set("f3", "k", 4)
+            with server(*again):
+                watch.error_line("connected again")
+                run(address, "set", "f3", "k", "5")
+
+                assert values(watch) == [0, 1, 2, 3, 4, 5]
+                assert watch.finish() == 0
+
+
+def test_what_is_no_longer_kept_is_said_and_ends_it() -> None:
+    env = environment(III_STATE_HISTORY_BYTES="0")
+    with server("--in-memory", env=env) as (_, address):
+        for number in range(3):
+            run(address, "set", "f4", "k", str(number))
+        result = CliRunner().invoke(
+            cli, ["watch", "--from", "1", "-o", "json"], env={"III_URL": address}
+        )
+        kept = CliRunner().invoke(
+            cli, ["watch", "--from", "oldest", "-n", "1"], env={"III_URL": address}
+        )
+
+    assert result.exit_code == 1
+    error = json.loads(result.stderr.splitlines()[-1])["error"]
+    assert error["code"] == "REVISION_COMPACTED"
+    assert error["details"]["revision"] == 1
+    assert "the oldest that can be asked for is 2" in error["message"]
+    assert json.loads(kept.stdout)["revision"] == 3
+
+
+def test_a_server_that_starts_with_nothing_is_not_taken_for_the_old_one() -> None:
+    with server("--in-memory") as (first, address):
+        run(address, "set", "f5", "k", "1")
+        port = address.rpartition(":")[2]
+        with program("watch", "--from", "1", env=environment(III_URL=address)) as watch:
+            watch.error_line("watching")
+            first.stop()
+            watch.error_line("trying again")
+            with server("--in-memory", "--port", port):
+                watch.error_line("the newest revision is 0")
+
+                assert watch.finish() == 2
+
+
+@pytest.mark.parametrize("start", ["-1", "later", "1.5", ""])
+def test_a_start_that_is_no_revision_is_refused(start: str) -> None:
+    result = CliRunner().invoke(cli, ["watch", "--from", start])
+
+    assert result.exit_code == 2
+    assert "revision" in result.stderr
+
+
+async def test_a_host_without_a_change_log_is_told() -> None:
+    async with old_host() as address:
+        with program("watch", "--from", "3", env=environment(III_URL=address)) as watch:
+            said = await asyncio.to_thread(watch.errors.read)
+            code = await asyncio.to_thread(watch.finish)
+
+    assert code == 1
+    assert "watch without --from" in said
+
+
+@asynccontextmanager
+async def old_host() -> AsyncIterator[str]:
+    """A host that has not heard of the change feed."""
+    async with open_server(Settings(port=0), MemoryStore(wall_clock_ms)) as server:
+        del server.engine.functions.builtins["state::changes"]
+        yield server.address
 
 
 def event(kind: str, old: str, new: str, **more: Any) -> Event:

@@ -1,4 +1,8 @@
-"""`watch`: changes as they happen, through a `state` trigger of the command's own connection."""
+"""`watch`: changes as they happen.
+
+They come through a `state` trigger of the command's own connection; with `--from` out of the change
+log, which is read on from where the last connection ended.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import asyncio
 import time
 import uuid
 from collections import deque
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -15,8 +21,11 @@ from iii_state.cli.arguments import NAME, Target, connects
 from iii_state.cli.asking import leave, worker_name
 from iii_state.cli.exits import OK
 from iii_state.cli.output import Format, output_option
-from iii_state.errors import ConnectionFailed, StateError, TimedOut
+from iii_state.errors import CallFailed, ConnectionFailed, RevisionCompacted, StateError, TimedOut
 from iii_state.terminal import is_terminal, paint, safe_name
+
+if TYPE_CHECKING:
+    from iii_state.client import Client
 
 RECONNECT_S_MIN = 0.5
 RECONNECT_S_MAX = 10.0
@@ -25,6 +34,10 @@ REMEMBERED_EVENTS = 1_024
 
 VALUE_COLUMNS = 60
 """Longer values are cut off on a terminal."""
+
+PAGE_CHANGES = 1_000
+WAIT_S = 30.0
+"""How long the server is asked to wait for a change before it answers that there is none."""
 
 COLOURS = {"created": "green", "updated": "yellow", "deleted": "red"}
 
@@ -43,22 +56,62 @@ class Event(msgspec.Struct):
     values_omitted: bool = False
 
 
+class _Info(msgspec.Struct):
+    revision: int
+    oldest_revision: int
+
+
+class _Changes(msgspec.Struct):
+    changes: list[msgspec.Raw]
+    last_revision: int
+
+
+class Start(click.ParamType[str | int]):
+    """Where to begin: a revision, `now` or `oldest`."""
+
+    name = "revision"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | int:
+        """Take one of these."""
+        if value in ("now", "oldest"):
+            return str(value)
+        if not (value.isascii() and value.isdigit()):
+            self.fail(f"{value!r} is neither a revision nor now nor oldest", param, ctx)
+        return int(value)
+
+
 @click.command(short_help="Print changes as they happen.")
 @click.argument("scope", type=NAME, required=False)
 @click.argument("key", type=NAME, required=False)
 @click.option(
     "-n", "--count", type=click.IntRange(min=1), metavar="N", help="Stop after N changes."
 )
+@click.option(
+    "--from",
+    "start",
+    type=Start(),
+    metavar="REV|now|oldest",
+    help="Read the change log: what came after revision REV, what comes from now on, or all that "
+    "is kept. Nothing is lost or repeated when the connection is.",
+)
 @output_option
 @connects
 def watch(
-    scope: str | None, key: str | None, count: int | None, output: Format | None, target: Target
+    scope: str | None,
+    key: str | None,
+    count: int | None,
+    start: str | int | None,
+    output: Format | None,
+    target: Target,
 ) -> int:
     """Print changes as they happen, of everything, of a scope or of one key.
 
     Reads until Ctrl-C. On a terminal (or with -o raw) each change is a line for people; into a
     pipe, a line of JSON. When the server goes away, the command says so on standard error and
-    connects again.
+    connects again. To go on with --from later, take the revision of the last change printed. When
+    the server no longer keeps what comes next, the command ends with REVISION_COMPACTED.
 
     \b
     Examples:
@@ -66,10 +119,21 @@ def watch(
       iii-state watch orders
       iii-state watch orders o-1 --count 1       # wait for one change
       iii-state watch orders | jq .new_value.status
+      iii-state watch orders --from oldest       # what is kept, then what comes
+      iii-state watch orders --from 4711 >> orders.ndjson
     """
     pretty = output in ("raw", "table") or (output is None and is_terminal())
+    printer = _Printer(count, pretty)
+    config = _config(scope, key)
+    follow: Callable[[str], Awaitable[None]]
+    if start is not None:
+        follow = _Reader(target, config, printer, start).follow
+    else:
+        # They stay the same: a host that remembers the trigger's place goes on there.
+        ids = (f"iii-state-cli::watch::{uuid.uuid4()}", str(uuid.uuid4()))
+        follow = partial(_follow, target, config, printer, ids)
     try:
-        return asyncio.run(_watch(target, _config(scope, key), _Printer(count, pretty)))
+        return asyncio.run(_watch(printer, follow))
     except StateError as error:
         leave(error, output)
 
@@ -151,19 +215,15 @@ def _config(scope: str | None, key: str | None) -> dict[str, str]:
     return {name: value for name, value in config.items() if value is not None}
 
 
-async def _watch(target: Target, config: dict[str, str], printer: _Printer) -> int:
-    """Connect, print, and connect again for as long as wanted.
-
-    The ids stay the same over reconnects: a host that remembers the trigger's place goes on there.
-    """
-    ids = (f"iii-state-cli::watch::{uuid.uuid4()}", str(uuid.uuid4()))
-    await _follow(target, config, printer, ids, "watching; Ctrl-C ends")
+async def _watch(printer: _Printer, follow: Callable[[str], Awaitable[None]]) -> int:
+    """Connect, print, and connect again for as long as wanted."""
+    await follow("watching; Ctrl-C ends")
     delay_s = RECONNECT_S_MIN
     while not printer.enough.is_set():
         click.echo(f"trying again in {delay_s:g} s", err=True)
         await asyncio.sleep(delay_s)
         try:
-            await _follow(target, config, printer, ids, "connected again")
+            await follow("connected again")
             delay_s = RECONNECT_S_MIN
         except (ConnectionFailed, TimedOut) as error:
             click.echo(error.message, err=True)
@@ -202,3 +262,77 @@ async def _follow(
         if not isinstance(reason, ConnectionFailed):
             raise reason
         click.echo(reason.message, err=True)
+
+
+class _Reader:
+    """Reads the change log from a revision on, over as many connections as it takes."""
+
+    def __init__(
+        self, target: Target, config: dict[str, str], printer: _Printer, start: str | int
+    ) -> None:
+        self._target = target
+        self._config = config
+        self._printer = printer
+        self._after = start
+
+    async def follow(self, notice: str) -> None:
+        """See `_follow`.
+
+        Raises:
+            StateError: it cannot connect, the host refuses, or no longer has what comes next.
+        """
+        from iii_state.client import connect
+
+        target = self._target
+        client = await connect(
+            target.url, token=target.token, name=worker_name(), timeout_s=target.timeout_s
+        )
+        async with client:
+            after = await self._begin(client)
+            click.echo(notice, err=True)
+            try:
+                while not self._printer.enough.is_set():
+                    after = self._after = await self._read(client, after)
+            except (ConnectionFailed, TimedOut) as error:
+                click.echo(error.message, err=True)
+
+    async def _begin(self, client: Client) -> int:
+        if isinstance(self._after, str):
+            result = await client.call("state::info", {}, timeout_s=self._target.timeout_s)
+            info = msgspec.json.decode(result or b"", type=_Info)
+            self._after = info.revision if self._after == "now" else info.oldest_revision
+        return self._after
+
+    async def _read(self, client: Client, after: int) -> int:
+        """Print what comes next, if anything does in time; where to go on."""
+        request = {
+            **self._config,
+            "after": after,
+            "limit": PAGE_CHANGES,
+            "wait_ms": round(WAIT_S * 1000),
+        }
+        try:
+            timeout_s = self._target.timeout_s + WAIT_S
+            result = await client.call("state::changes", request, timeout_s=timeout_s)
+        except CallFailed as error:
+            raise _told(error, after) from error
+        page = msgspec.json.decode(result or b"", type=_Changes)
+        for change in page.changes:
+            self._printer(bytes(change))
+        return page.last_revision
+
+
+def _told(error: CallFailed, after: int) -> StateError:
+    """The failure of `state::changes` in the words of this command."""
+    if error.wire_code == "invocation_stopped":  # the server stops; another one will go on
+        return ConnectionFailed(error.message)
+    if error.wire_code == RevisionCompacted.code:
+        return RevisionCompacted(
+            f"the changes after revision {after} are lost for this command: {error.message}",
+            revision=after,
+            hint="`--from oldest` prints those that are kept; the server's history_bytes says "
+            "how many that are",
+        )
+    if error.wire_code == "function_not_found":
+        error.details["hint"] = "this host has no change log; watch without --from"
+    return error
