@@ -192,11 +192,11 @@ class Catalogue:
 
     def _status(self, trigger: Trigger) -> Entry | None:
         for status in self._reactions.snapshot():
-            if status.binding.id == trigger.id and status.owner is trigger.owner:
+            if trigger.id in status.members:
                 told: Entry = {
                     name: getattr(status, name)
                     for name in status.__struct_fields__
-                    if name not in ("binding", "owner")
+                    if name not in ("binding", "owner", "members")
                 }
                 return told
         return None

@@ -13,6 +13,9 @@ from iii_state.engine.ledgers import Ledger
 
 log = logging.getLogger("iii_state.reactions")
 
+TEXT_CHARACTERS_MAX = 8192
+"""What is kept of a message, and of a stack."""
+
 DROPS_PER_LINE = 1000
 """How many letters make room until the log says so again."""
 
@@ -46,7 +49,7 @@ class DeadLetterBox:
             follower.name,
             given_up.change,
             given_up.attempts,
-            Fault(failure.code, failure.message, failure.stacktrace),
+            _fault(failure),
             self._clock_ms(),
             follower.is_durable,
         )
@@ -76,3 +79,13 @@ class DeadLetterBox:
     def _forget(self, letter: DeadLetter) -> None:
         if letter.is_durable:
             self._ledger.remove(letter)
+
+
+def _fault(failure: Failure) -> Fault:
+    """The failure, cut to what is kept. Of a stack that is its end, where it broke."""
+    stacktrace = failure.stacktrace
+    return Fault(
+        failure.code[:TEXT_CHARACTERS_MAX],
+        failure.message[:TEXT_CHARACTERS_MAX],
+        stacktrace[-TEXT_CHARACTERS_MAX:] if stacktrace is not None else None,
+    )

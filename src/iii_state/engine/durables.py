@@ -1,13 +1,13 @@
-"""The durable bindings that are being served, and when the ledger hears how far they have got."""
+"""The durable bindings there are, and when the ledger hears how far they have got."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 
 from iii_state.core.checkpoints import Checkpoint
 from iii_state.engine.alarms import Alarm, milliseconds
 from iii_state.engine.followers import Follower
-from iii_state.engine.ledgers import Ledger
+from iii_state.engine.ledgers import Definition, Ledger
 from iii_state.engine.timers import Timers
 
 SAVE_MS = 100
@@ -32,12 +32,22 @@ class Durables:
         self._alarm = Alarm(timers, self.save)
         self._served: dict[str, Follower] = {}
         self._saved: dict[str, Checkpoint] = {}
+        self._defined: dict[str, Definition] = {}
         self._moved: dict[str, Follower] = {}
         self._look_at = 0
 
     def get(self, name: str | None) -> Follower | None:
         """Who serves a name; None is nobody's."""
         return self._served.get(name) if name is not None else None
+
+    @property
+    def served(self) -> Collection[Follower]:
+        """All of them, also those that nobody binds now."""
+        return self._served.values()
+
+    def definitions(self) -> Iterable[Definition]:
+        """Those that an earlier process left."""
+        return self._ledger.definitions()
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         """Where a binding that is not served yet is to go on."""
@@ -46,7 +56,24 @@ class Durables:
     def serve(self, name: str, follower: Follower) -> None:
         """Begin to serve a name that nobody serves. Where it begins is written down."""
         self._served[name] = follower
+        saved = self._ledger.checkpoint(name)
+        if saved is not None:
+            self._saved[name] = saved
         self._save(name, follower)
+
+    def define(self, follower: Follower) -> None:
+        """Write down what is bound, if that is not known yet."""
+        name = follower.binding.config.durable
+        definition = Definition.of(follower.binding, follower.initial_up_to)
+        if name is not None and definition != self._defined.get(name):
+            self._defined[name] = definition
+            self._ledger.define(definition)
+
+    def forget(self, follower: Follower) -> None:
+        """Forget a durable binding that has been dropped, for good."""
+        name = follower.binding.config.durable or ""
+        self._defined.pop(name, None)
+        self._ledger.forget(name)
 
     def drop(self, follower: Follower) -> None:
         """End to serve a binding, if it is durable; how far it has got is written down."""

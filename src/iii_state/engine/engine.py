@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from iii_state.core.changes import Change, Origin
+from iii_state.core.dead_letters import DeadLetters
 from iii_state.core.store import Store
 from iii_state.core.values import encode_text, nests_deeper_than
 from iii_state.engine.announcement import Announcements
@@ -37,6 +38,7 @@ from iii_state.engine.notices import FunctionsAvailable, WorkersAvailable
 from iii_state.engine.reactions import Reactions
 from iii_state.engine.registrations import Registrations
 from iii_state.engine.state import StateFunctions
+from iii_state.engine.store_ledger import StoreLedger
 from iii_state.engine.timers import Timers
 from iii_state.engine.trigger_types import StateTriggers
 from iii_state.engine.triggers import Triggers
@@ -59,6 +61,10 @@ log = logging.getLogger("iii_state.engine")
 
 FUNCTIONS_CHECK_S = 5.0
 """How often the set of functions is looked at. Source: docs/protocol.md, notices."""
+
+LETTERS_PART = 4
+"""Each segment of the log begins with what is kept beside the data; letters take at most a part of
+it, one in so many."""
 
 REGISTRATION_NESTING_MAX = 127
 """As in the original; so what is kept of a registration can be decoded at any time later."""
@@ -86,18 +92,6 @@ class Engine:
         self.workers: dict[str, Worker] = {}
         self._clock_ms = clock_ms
         self.new_id = new_id
-        self.reactions = Reactions(
-            store,
-            self,
-            self.timers,
-            resume_window_s=settings.resume_window_s,
-            enabled=settings.triggers_enabled,
-        )
-        self._feed_calls = FeedCalls(store, self.timers)
-        self.triggers = Triggers()
-        self.channels = Channels(new_id, self.timers)
-        self._workers_available = WorkersAvailable(self)
-        self.registrations = Registrations(self)
         self.expiries = Expiries(store, self.timers, clock_ms)
         self.commits = Commits(
             store,
@@ -105,6 +99,22 @@ class Engine:
             gather_us=settings.gather_us,
             expiries=self.expiries,
         )
+        self._ledger = StoreLedger(store, self.commits.soon)
+        self.reactions = Reactions(
+            store,
+            self,
+            self.timers,
+            resume_window_s=settings.resume_window_s,
+            enabled=settings.triggers_enabled,
+            ledger=self._ledger,
+            letters=DeadLetters(bytes_max=settings.segment_bytes // LETTERS_PART),
+            clock_ms=clock_ms,
+        )
+        self._feed_calls = FeedCalls(store, self.timers)
+        self.triggers = Triggers()
+        self.channels = Channels(new_id, self.timers)
+        self._workers_available = WorkersAvailable(self)
+        self.registrations = Registrations(self)
         catalogue = Catalogue(
             self.functions, self.triggers, self.workers, self.reactions, clock_ms()
         )

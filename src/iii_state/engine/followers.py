@@ -36,7 +36,7 @@ class LastError(msgspec.Struct, frozen=True):
 
 
 class BindingStatus(msgspec.Struct, frozen=True):
-    """What discovery tells of a binding.
+    """What discovery tells of a binding. `members` are the ids under which it is bound now.
 
     Everything up to revision `cursor` is done; `lag` is how far the store is ahead of that. Of
     those `waiting`, some are `sleeping`: until their next attempt, or for a newer event. `lost` is
@@ -45,6 +45,7 @@ class BindingStatus(msgspec.Struct, frozen=True):
 
     binding: Binding
     owner: Hashable
+    members: tuple[str, ...]
     condition: Condition
     counters: Counters
     cursor: int
@@ -61,8 +62,11 @@ class BindingStatus(msgspec.Struct, frozen=True):
 class Follower:
     """One binding on the feed.
 
-    `owner` is who bound it, `None` while its worker is away; then nothing is delivered. `cohort`
-    is with whom it reads, None while it reads nothing. `absence` tells one absence from another.
+    `members` are the bindings that it serves, by id, in the order in which they were bound: one,
+    more if it is durable and others share its work. `binding` and `owner` are the latest; `owner`
+    is `None` while all are away, then nothing is delivered. `cohort` is with whom it reads, None
+    while it reads nothing. `absence` tells one absence from another. `initial_up_to` is set while
+    it is told of the entries that were there at that revision, which it began with.
     `alarm` wakes it, if time matters to it. `gone` means that it was unbound, or replaced.
     """
 
@@ -78,17 +82,18 @@ class Follower:
         "deliveries",
         "firings",
         "gone",
+        "initial_up_to",
         "last_error",
+        "members",
         "owner",
         "place",
     )
 
-    def __init__(
-        self, place: int, binding: Binding, owner: Hashable, deliveries: Deliveries
-    ) -> None:
+    def __init__(self, place: int, binding: Binding, deliveries: Deliveries) -> None:
         self.place = place
         self.binding = binding
-        self.owner: Hashable | None = owner
+        self.owner: Hashable | None = None
+        self.members: dict[str, tuple[Binding, Hashable]] = {}
         self.deliveries = deliveries
         self.firings: dict[int, Firing] = {}
         """What is under way, by revision, if time matters to it."""
@@ -96,6 +101,7 @@ class Follower:
         self.absence: object = None
         self.alarm: Alarm | None = None
         self.gone = False
+        self.initial_up_to: int | None = None
         self.last_error: LastError | None = None
         self._warned_of_no_result = False
         self._logged_code = ""
@@ -111,6 +117,20 @@ class Follower:
     def is_durable(self) -> bool:
         """Whether it goes on after a restart."""
         return self.binding.config.durable is not None
+
+    def join(self, binding: Binding, owner: Hashable) -> None:
+        """Serve a binding, too."""
+        self.members.pop(binding.id, None)
+        self.members[binding.id] = binding, owner
+        self.binding, self.owner = binding, owner
+
+    def part(self, binding_id: str) -> None:
+        """Serve one of its bindings no longer."""
+        del self.members[binding_id]
+        if self.members:
+            self.binding, self.owner = next(reversed(self.members.values()))
+        else:
+            self.owner = None
 
     @property
     def read_up_to(self) -> int:
@@ -162,6 +182,7 @@ class Follower:
         return BindingStatus(
             binding=self.binding,
             owner=self.owner,
+            members=tuple(self.members),
             condition=condition,
             counters=msgspec.structs.replace(deliveries.counters),
             cursor=cursor,

@@ -4,7 +4,8 @@
 
 A binding of a worker that goes away keeps its place for a while, so that a worker which comes back
 and binds the same again misses nothing; what it had in flight is delivered again. A durable one
-keeps it for ever, in the ledger.
+keeps it until it is deleted, over restarts too, in the ledger; several workers that bind it share
+its work.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from iii_state.engine.followers import BindingStatus, Follower
 from iii_state.engine.invocations import Invoker
 from iii_state.engine.ledgers import Ledger, MemoryLedger
 from iii_state.engine.timers import Timers
-from iii_state.errors import NotFound
+from iii_state.errors import Conflict, NotFound, StateError
 
 log = logging.getLogger("iii_state.reactions")
 
@@ -89,6 +90,7 @@ class Reactions:
         self._bound: dict[str, Follower] = {}
         self._detached: dict[str, Follower] = {}
         self._owned: dict[Hashable, dict[str, Follower]] = {}
+        self._take_over()
 
     @property
     def enabled(self) -> bool:
@@ -106,52 +108,73 @@ class Reactions:
         self._enabled = enabled
 
     def bind(self, owner: Hashable, binding: Binding) -> None:
-        """Serve a binding for `owner`, instead of the one with the same id or durable name.
+        """Serve a binding for `owner`, instead of the one with the same id.
 
         If that one selected the same for the same function, also for an owner that went away
         within the window, the binding goes on where it stands. Else it starts after its
-        `from_revision`, or, if it is durable and has been served before, where that ended. The
-        first calls start in the next turn.
+        `from_revision`. A durable one that has been served before goes on where that stands; if
+        others bind it, they share its work. The first calls start in the next turn.
 
         Raises:
+            Conflict: others bind the same durable name, and something else to it.
             StateError: the store cannot read what a durable binding left unfinished.
         """
-        follower = self._earlier(binding)
-        if follower is not None and binding.continues(follower.binding):
-            self._unlink(follower)
-            follower.binding = binding
-            follower.owner = owner
-            if follower.cohort is None and follower.deliveries.has_room:
-                self._feed.follow(follower, follower.deliveries.position)
-        else:
-            if follower is not None:
-                self._drop(follower)
-            follower = self._begin(owner, binding)
+        name = binding.config.durable
+        of_id = self._bound.get(binding.id) or self._detached.get(binding.id)
+        follower = self._durables.get(name) if name is not None else of_id
+        continues = follower is not None and binding.continues(follower.binding)
+        if follower is not None and name is not None and not continues:
+            _require_alone(follower, binding)
+        if of_id is not None:
+            self._let_go(of_id, binding)
+        if follower is not None and not continues and not follower.gone:
+            self._drop(follower)
+        if follower is None or follower.gone:
+            follower = self._begin(binding)
             _warn_of_unknown_members(binding)
+        follower.join(binding, owner)
         self._bound[binding.id] = follower
         self._owned.setdefault(owner, {})[binding.id] = follower
+        self._durables.define(follower)
+        if follower.cohort is None and follower.deliveries.has_room:
+            self._feed.follow(follower, follower.deliveries.position)
         self._turns.touch(follower)
 
     def unbind(self, binding_id: str) -> None:
         """Forget a binding, whoever bound it; an unknown one is fine.
 
-        What runs for it runs on; nothing more starts. A durable one goes on when it is bound again.
+        What runs for it runs on; nothing more starts. The place of a durable one stays.
         """
         follower = self._bound.get(binding_id) or self._detached.get(binding_id)
-        if follower is not None:
+        if follower is None:
+            return
+        self._unlink(follower, binding_id)
+        if not follower.is_durable:
             self._drop(follower)
+
+    def delete(self, name: str) -> None:
+        """Forget a durable binding and its place, for good. Its dead letters stay.
+
+        Raises:
+            NotFound: there is no durable binding of that name.
+        """
+        follower = self._durables.get(name)
+        if follower is None:
+            raise NotFound(f"No durable trigger with the name {name!r} is known")
+        self._drop(follower)
+        self._durables.forget(follower)
 
     def detach(self, owner: Hashable) -> None:
         """Keep the places of an owner that has gone, for the length of the window.
 
         Call it in the same turn in which the owner's functions are removed and its calls failed.
         """
-        gone = tuple(self._owned.pop(owner, {}).values())
+        owned = self._owned.get(owner, {})
+        gone = tuple(follower for follower in owned.values() if not follower.is_durable)
+        for binding_id, follower in tuple(owned.items()):
+            self._unlink(follower, binding_id)
         for follower in gone:
-            self._feed.leave(follower)
-            follower.owner = None
             follower.absence = gone
-            del self._bound[follower.binding.id]
             self._detached[follower.binding.id] = follower
         if self._resume_window_s <= 0:
             self._expire(gone)
@@ -234,27 +257,27 @@ class Reactions:
 
     def snapshot(self) -> list[BindingStatus]:
         """How every binding fares, those of workers that are away included, in order of binding."""
-        followers = sorted(
-            [*self._bound.values(), *self._detached.values()], key=lambda follower: follower.place
-        )
+        every = [*self._bound.values(), *self._detached.values(), *self._durables.served]
+        followers = sorted(dict.fromkeys(every), key=lambda follower: follower.place)
         return [
             self._feed.status(follower, self._letters.count(follower)) for follower in followers
         ]
 
-    def _earlier(self, binding: Binding) -> Follower | None:
-        """What a binding takes the place of: that of its durable name, and of its id.
+    def _take_over(self) -> None:
+        """Hold the places of the durable bindings that an earlier process left."""
+        for definition in self._durables.definitions():
+            try:
+                self._begin(definition.binding())
+            except StateError as error:
+                log.error("durable trigger %r cannot go on yet: %s", definition.name, error)
 
-        If these are two, the one of its id ends.
-        """
-        of_id = self._bound.get(binding.id) or self._detached.get(binding.id)
-        of_name = self._durables.get(binding.config.durable)
-        if of_name is None or of_name is of_id:
-            return of_id
-        if of_id is not None:
-            self._drop(of_id)
-        return of_name
+    def _let_go(self, follower: Follower, binding: Binding) -> None:
+        """Take the id of a binding from whoever is called so; that ends, unless it goes on."""
+        self._unlink(follower, binding.id)
+        if not follower.is_durable and not binding.continues(follower.binding):
+            self._drop(follower)
 
-    def _begin(self, owner: Hashable, binding: Binding) -> Follower:
+    def _begin(self, binding: Binding) -> Follower:
         name = binding.config.durable
         checkpoint = self._durables.checkpoint(name) if name is not None else None
         if checkpoint is None:
@@ -272,10 +295,9 @@ class Reactions:
                 name,
                 deliveries.counters.lost,
             )
-        follower = Follower(next(self._places), binding, owner, deliveries)
+        follower = Follower(next(self._places), binding, deliveries)
         if deliveries.is_timed:
             follower.alarm = self._turns.alarm_of(follower)
-        self._feed.follow(follower, checkpoint.cursor)
         if name is not None:
             self._durables.serve(name, follower)
         return follower
@@ -292,22 +314,27 @@ class Reactions:
         self._durables.moved(follower)
         self._turns.touch(follower)
 
-    def _unlink(self, follower: Follower) -> None:
-        """Take a follower from its id and its owner."""
-        binding_id = follower.binding.id
-        self._bound.pop(binding_id, None)
-        self._detached.pop(binding_id, None)
-        if follower.owner is None:
+    def _unlink(self, follower: Follower, binding_id: str) -> None:
+        """Take a follower from an id and its owner; it starts nothing when it has no other."""
+        if self._detached.pop(binding_id, None) is not None:
             return
-        owned = self._owned[follower.owner]
+        _, owner = follower.members[binding_id]
+        follower.part(binding_id)
+        del self._bound[binding_id]
+        owned = self._owned[owner]
         del owned[binding_id]
         if not owned:
-            del self._owned[follower.owner]
-        follower.owner = None
+            del self._owned[owner]
+        if follower.owner is None:
+            self._feed.leave(follower)
+            self._durables.moved(follower)
 
     def _drop(self, follower: Follower) -> None:
+        for binding_id in tuple(follower.members):
+            self._unlink(follower, binding_id)
+        if self._detached.get(follower.binding.id) is follower:
+            del self._detached[follower.binding.id]
         self._feed.leave(follower)
-        self._unlink(follower)
         self._durables.drop(follower)
         if follower.alarm is not None:
             follower.alarm.cancel()
@@ -321,6 +348,18 @@ class Reactions:
         for follower in gone:
             if follower.owner is None and follower.absence is gone and not follower.gone:
                 self._drop(follower)
+
+
+def _require_alone(follower: Follower, binding: Binding) -> None:
+    """Refuse another meaning of a durable name while somebody else binds it."""
+    others = [binding_id for binding_id in follower.members if binding_id != binding.id]
+    if others:
+        raise Conflict(
+            f"The durable trigger {follower.name!r} is bound by a connected worker with another "
+            f"config or function; stop all workers that bind it before you change it, or take "
+            f"another name",
+            bound_as=others[-1],
+        )
 
 
 def _warn_of_unknown_members(binding: Binding) -> None:
