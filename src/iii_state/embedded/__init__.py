@@ -29,7 +29,7 @@ from iii_state.embedded.results import (
 )
 from iii_state.embedded.state import State
 from iii_state.embedded.transaction import Transaction
-from iii_state.embedded.twin import SyncState
+from iii_state.embedded.twin import SyncState, SyncTransaction, SyncWatch
 from iii_state.embedded.watch import Watch
 
 __all__ = [
@@ -43,6 +43,8 @@ __all__ = [
     "SetResult",
     "State",
     "SyncState",
+    "SyncTransaction",
+    "SyncWatch",
     "TouchResult",
     "TransactResult",
     "Transaction",

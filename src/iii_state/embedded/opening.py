@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from iii_state.clock import wall_clock_ms
 from iii_state.embedded.functions import Functions
+from iii_state.embedded.loop_thread import LoopThread
 from iii_state.embedded.reactions import LocalReactions
 from iii_state.embedded.state import State
-from iii_state.embedded.twin import LoopThread, SyncState
+from iii_state.embedded.twin import SyncState
 from iii_state.engine.engine import Engine, random_ids
 from iii_state.errors import ConfigurationError
 from iii_state.settings import SETTINGS, Settings
 from iii_state.stores.opening import open_store
-
-FAREWELL_S = 1.0
-"""How long calls that other threads still make may take to end by themselves."""
 
 
 @asynccontextmanager
@@ -56,35 +51,19 @@ async def open(directory: str | Path | None, **settings: Any) -> AsyncIterator[S
 @contextmanager
 def open_sync(directory: str | Path | None, **settings: Any) -> Iterator[SyncState]:
     """The twin of `open` for programs without an event loop."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="iii-state", daemon=True)
-    thread.start()
-    wait = partial(asyncio.run_coroutine_threadsafe, loop=loop)
+    there = LoopThread()
     context = open(directory, **settings)
     try:
-        state = wait(context.__aenter__()).result()
+        state = there.wait(context.__aenter__())
         try:
-            yield SyncState(state, LoopThread(loop, thread))
+            yield SyncState(state, there)
         except BaseException as error:
-            wait(context.__aexit__(type(error), error, error.__traceback__)).result()
+            there.wait(context.__aexit__(type(error), error, error.__traceback__))
             raise
         else:
-            wait(context.__aexit__(None, None, None)).result()
+            there.wait(context.__aexit__(None, None, None))
     finally:
-        wait(_say_farewell()).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-async def _say_farewell() -> None:
-    """Let the calls end that other threads still wait for; stop those that do not."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    if others:
-        _, unfinished = await asyncio.wait(others, timeout=FAREWELL_S)
-        for task in unfinished:
-            task.cancel()
-        await asyncio.gather(*unfinished, return_exceptions=True)
+        there.close()
 
 
 def _settings(directory: str | Path | None, given: Mapping[str, object]) -> Settings:

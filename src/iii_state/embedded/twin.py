@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import partial, wraps
 from types import TracebackType
@@ -12,47 +10,15 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from iii_state.core.store import StoreInfo
 from iii_state.embedded.events import Event, Json
 from iii_state.embedded.functions import Functions
+from iii_state.embedded.loop_thread import LoopThread
 from iii_state.embedded.reactions import Reaction
 from iii_state.embedded.state import State
 from iii_state.embedded.transaction import Draft
 from iii_state.embedded.watch import Watch
-from iii_state.errors import Refused, StateError, Stopped
+from iii_state.errors import Stopped
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class LoopThread:
-    """Runs coroutines in the event loop of another thread, which `thread` is."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-        self._loop = loop
-        self._thread = thread
-
-    def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What a coroutine returns or raises.
-
-        Raises:
-            Refused: this is the loop's own thread, which would wait for itself.
-            Stopped: the loop has ended.
-        """
-        try:
-            if threading.current_thread() is self._thread:
-                raise Refused("A reaction cannot wait for the store; use `open` and await it")
-            if self._loop.is_closed():
-                raise Stopped("The store is closed, nothing changed; open it again")
-        except StateError:
-            coroutine.close()
-            raise
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    def call(self, function: Callable[[], T]) -> T:
-        """What a function returns or raises in the loop's thread. See `wait`."""
-
-        async def call() -> T:
-            return function()
-
-        return self.wait(call())
 
 
 class SyncIterator(Iterator[T], Generic[T]):
@@ -80,6 +46,12 @@ class SyncWatch(SyncIterator[Event]):
     def __init__(self, there: LoopThread, watch: Watch) -> None:
         super().__init__(there, watch)
         self._watch = watch
+
+    def __next__(self) -> Event:
+        try:
+            return super().__next__()
+        except Stopped:
+            raise StopIteration from None
 
     @property
     def revision(self) -> int:
