@@ -103,6 +103,12 @@ class Generator:
         data = ["-m", MIXES[load.operation], "-v", str(load.value_bytes), "-k", str(load.keys)]
         keys = ["--scope", load.scope, *(LONG_KEYS if load.long_keys else ())]
         handler = ["--handler"] if load.handler else []
+        if load.durable:
+            handler += ["--durable", load.durable]
+        if load.others:
+            handler += ["--triggers", "0", "--others", str(load.others)]
+        if load.with_revision:
+            data.append("--with-revision")
         told = self._wsload(server, [*shape, *times, *data, *keys, *handler])
         return Sample(
             rate=told["rps"],

@@ -130,7 +130,10 @@ def marks(client_bound: bool, disturbed: bool) -> str:
 def load_title(load: Load) -> str:
     """A load in the report's words."""
     where = f", {load.keys:,} keys of scope `{load.scope}`" if load.long_keys else ""
-    return load.name + where + (", trigger with a handler" if load.handler else "")
+    trigger = f", {'durable ' * bool(load.durable)}trigger with a handler" * load.handler
+    if load.others:
+        trigger = f", {load.others:,} triggers of other scopes"
+    return load.name + ", with_revision" * load.with_revision + where + trigger
 
 
 def thousands(rate: float) -> str:

@@ -37,7 +37,11 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What is sent: an operation from `connections` connections with `depth` in flight on each."""
+    """What is sent: an operation from `connections` connections with `depth` in flight on each.
+
+    With a `handler`, the scope's changes are bound to it, under the name `durable` if there is one;
+    or, instead of them, those of `others`, scopes that nothing is written to.
+    """
 
     operation: Operation
     connections: int
@@ -47,6 +51,9 @@ class Load(msgspec.Struct, frozen=True):
     keys: int = HOT_KEYS
     long_keys: bool = False
     handler: bool = False
+    durable: str = ""
+    others: int = 0
+    with_revision: bool = False
     seconds: float | None = None
 
     @property
@@ -150,6 +157,12 @@ SET_1K = Load("set", 8, 64, 1024)
 SET_32K = Load("set", 8, 1, 32_768)
 LOADS = (SET_8X64, SET_64X1, SET_8X1, SET_1X1, SET_1K, SET_32K)
 WITH_TRIGGER = Load("set", 8, 1, scope="watched", handler=True)
+GET_8X64 = Load("get", 8, 64)
+SET_WITH_REVISION = Load("set", 8, 64, with_revision=True)
+GET_WITH_REVISION = Load("get", 8, 64, with_revision=True)
+WATCHED_8X64 = Load("set", 8, 64, scope="watched", handler=True)
+DURABLY_WATCHED_8X64 = Load("set", 8, 64, scope="durably", handler=True, durable="bench")
+OTHERS_WATCHED_8X64 = Load("set", 8, 64, scope="unwatched", handler=True, others=10_000)
 
 SMALL_SCOPE = Load("set", 8, 64, scope="small", long_keys=True)
 HOT_IN_BIG = Load("set", 8, 64, scope=BIG_SCOPE, long_keys=True)
@@ -163,6 +176,21 @@ GROUPS = (
         (
             *(Run(target, load) for load in LOADS for target in SIDE_BY_SIDE),
             Run(DURABLE, WITH_TRIGGER),
+        ),
+    ),
+    Group(
+        "Reactions",
+        tuple(
+            Run(DURABLE, load)
+            for load in (
+                SET_8X64,
+                SET_WITH_REVISION,
+                GET_8X64,
+                GET_WITH_REVISION,
+                WATCHED_8X64,
+                DURABLY_WATCHED_8X64,
+                OTHERS_WATCHED_8X64,
+            )
         ),
     ),
     Group(
@@ -237,6 +265,41 @@ GOALS = (
         Ratio(Run(DURABLE, WITH_TRIGGER), Run(DURABLE, SET_8X1)),
         0.4,
         0.6,
+    ),
+    Goal(
+        "trigger-8x64",
+        "durable set 8x64 with a trigger whose handler is connected / without",
+        Ratio(Run(DURABLE, WATCHED_8X64), Run(DURABLE, SET_8X64)),
+        0.4,
+        0.6,
+    ),
+    Goal(
+        "trigger-durable",
+        "the same with a durable trigger / with a plain one",
+        Ratio(Run(DURABLE, DURABLY_WATCHED_8X64), Run(DURABLE, WATCHED_8X64)),
+        0.7,
+        0.9,
+    ),
+    Goal(
+        "trigger-others",
+        "durable set 8x64 with 10,000 triggers of other scopes / with none",
+        Ratio(Run(DURABLE, OTHERS_WATCHED_8X64), Run(DURABLE, SET_8X64)),
+        0.9,
+        1.0,
+    ),
+    Goal(
+        "set-revision",
+        "durable set 8x64 with `with_revision` / without",
+        Ratio(Run(DURABLE, SET_WITH_REVISION), Run(DURABLE, SET_8X64)),
+        0.95,
+        1.0,
+    ),
+    Goal(
+        "get-revision",
+        "get 8x64 with `with_revision` / without",
+        Ratio(Run(DURABLE, GET_WITH_REVISION), Run(DURABLE, GET_8X64)),
+        0.95,
+        1.0,
     ),
     Goal(
         "start",

@@ -30,13 +30,13 @@ enum { TEXT = 1, CLOSE = 8, PING = 9, PONG = 10 };
 enum { SET, GET, UPDATE, OPERATIONS };
 
 static struct {
-    int port, connections, depth, value_bytes, key_width, triggers;
+    int port, connections, depth, value_bytes, key_width, triggers, others;
     uint32_t keys;
     int percent[OPERATIONS];
     uint64_t load;  // write this many distinct keys once, then end; 0: run for `seconds`
     double seconds, warmup;
-    bool sequential, sdk_order, handler;
-    const char *path, *scope, *prefix;
+    bool sequential, sdk_order, handler, with_revision;
+    const char *path, *scope, *prefix, *durable;
 } options = {.port = 49134, .connections = 1, .depth = 1, .value_bytes = 100, .key_width = 8,
              .triggers = 1, .keys = 10000, .percent = {100, 0, 0}, .seconds = 4, .warmup = 1,
              .path = "/", .scope = "bench", .prefix = "key-"};
@@ -147,8 +147,9 @@ static char *make_value(int bytes) {
 
 static void prepare(struct request *request, const char *function, const char *rest) {
     char *data;
-    if (asprintf(&data, "{\"scope\":\"%s\",\"key\":\"%s%0*d\"%s}", options.scope, options.prefix,
-                 options.key_width, 0, rest) < 0)
+    if (asprintf(&data, "{\"scope\":\"%s\",\"key\":\"%s%0*d\"%s%s}", options.scope, options.prefix,
+                 options.key_width, 0, rest,
+                 options.with_revision ? ",\"with_revision\":true" : "") < 0)
         fail(EXIT_USAGE, "out of memory");
     const char *format = options.sdk_order
         ? "{\"function_id\":\"%3$s\",\"data\":%2$s,\"invocation_id\":\"%1$s000000000000\","
@@ -385,7 +386,13 @@ static void register_handler(struct connection *c) {
     for (int i = 0; i < options.triggers; i++)
         append_text(c, "{\"type\":\"registertrigger\",\"id\":\"wsload-%d-%d\","
                     "\"trigger_type\":\"state\",\"function_id\":\"" HANDLER "\","
-                    "\"config\":{\"scope\":\"%s\"}}", getpid(), i, options.scope);
+                    "\"config\":{\"scope\":\"%s\"%s%s%s}}", getpid(), i, options.scope,
+                    options.durable ? ",\"durable\":\"" : "",
+                    options.durable ? options.durable : "", options.durable ? "\"" : "");
+    for (int i = 0; i < options.others; i++)
+        append_text(c, "{\"type\":\"registertrigger\",\"id\":\"wsload-other-%d-%d\","
+                    "\"trigger_type\":\"state\",\"function_id\":\"" HANDLER "\","
+                    "\"config\":{\"scope\":\"other-%d\"}}", getpid(), i, i);
     append_text(c, "{\"type\":\"invokefunction\",\"invocation_id\":\"" ID_PREFIX "ffffffffffff\","
                 "\"function_id\":\"state::get\",\"data\":{\"scope\":\"\",\"key\":\"\"}}");
     flush(c);
@@ -523,15 +530,20 @@ static const char usage_text[] =
     "  --load N              write N distinct keys once and end\n"
     "  --handler             also bind a function to the scope's changes and answer its calls\n"
     "  --triggers N          so many bindings for it (1)\n"
+    "  --durable NAME        they keep their place under this name\n"
+    "  --others N            so many more bindings, of scopes that nothing is written to (0)\n"
+    "  --with-revision       ask for the revision with every operation\n"
     "  --seed N              of the random numbers (1)\n"
     "  --sdk                 members in the order the Python SDK sends them\n";
 
 static void parse_options(int count, char **arguments) {
-    enum { SCOPE = 256, PREFIX, WIDTH, SEQUENTIAL, LOAD, HANDLE, TRIGGERS, SEED, SDK };
+    enum { SCOPE = 256, PREFIX, WIDTH, SEQUENTIAL, LOAD, HANDLE, TRIGGERS, SEED, SDK, DURABLE, OTHERS, REVISION };
     static const struct option names[] = {
         {"scope", 1, 0, SCOPE}, {"key-prefix", 1, 0, PREFIX}, {"key-width", 1, 0, WIDTH},
         {"sequential", 0, 0, SEQUENTIAL}, {"load", 1, 0, LOAD}, {"handler", 0, 0, HANDLE},
-        {"triggers", 1, 0, TRIGGERS}, {"seed", 1, 0, SEED}, {"sdk", 0, 0, SDK}, {0, 0, 0, 0}};
+        {"triggers", 1, 0, TRIGGERS}, {"seed", 1, 0, SEED}, {"sdk", 0, 0, SDK},
+        {"durable", 1, 0, DURABLE}, {"others", 1, 0, OTHERS},
+        {"with-revision", 0, 0, REVISION}, {0, 0, 0, 0}};
     int *percent = options.percent;
     for (int o; (o = getopt_long(count, arguments, "p:u:c:d:t:w:v:k:m:", names, 0)) != -1;) {
         switch (o) {
@@ -556,6 +568,9 @@ static void parse_options(int count, char **arguments) {
         case TRIGGERS: options.triggers = atoi(optarg); break;
         case SEED: random_state = strtoul(optarg, 0, 10); break;
         case SDK: options.sdk_order = true; break;
+        case DURABLE: options.durable = optarg; break;
+        case OTHERS: options.others = atoi(optarg); break;
+        case REVISION: options.with_revision = true; break;
         default: fputs(usage_text, stderr); exit(EXIT_USAGE);
         }
     }

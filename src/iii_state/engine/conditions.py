@@ -41,13 +41,8 @@ class WriteOptions(msgspec.Struct, gc=False, kw_only=True):
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing is asked for."""
-        return not (
-            self.with_revision
-            or self.if_revision is not None
-            or self.idempotency_key is not None
-            or self.deadline_ms is not None
-        )
+        """Whether there is no condition."""
+        return self.if_revision is self.idempotency_key is self.deadline_ms is None
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True):
@@ -80,8 +75,6 @@ class Conditions:
         guards: tuple[Guard, ...] = ()
         if options.if_revision is not None:
             guards = (Guard(command.scope, command.key, revision=options.if_revision),)
-        if options.with_revision:
-            encode = _with_revision(encode)
         self.transact(call, options, Transact(guards, (command,)), _of_one(encode))
 
     def transact(
@@ -213,19 +206,6 @@ def _of_one(encode: Encode) -> Encode:
         return encode(Outcome(True, change, errors))
 
     return encode_one
-
-
-def _with_revision(encode: Encode) -> Encode:
-    def encode_with_revision(outcome: Outcome) -> bytes | None:
-        change, result = outcome.change, encode(outcome)
-        assert change is not None
-        if result is not None and outcome.change is not None and change.entry is not None:
-            return b'%b,"revision":%d}' % (result[:-1], change.revision)
-        if result is None:
-            return b'{"revision":%d}' % change.revision
-        return b'{"old_value":%b,"revision":%d}' % (result, change.revision)
-
-    return encode_with_revision
 
 
 def _name(function_id: str, scope: str, key: str, idempotency_key: str) -> str:

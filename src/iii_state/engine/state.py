@@ -9,6 +9,7 @@ Source: docs/functions.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -127,30 +128,28 @@ class StateFunctions:
         if len(call.data) > self._bounds.harmless_bytes:
             self._bounds.check_names(scope, key)
             self._bounds.check_value(value)
-        if request.is_plain and request.ttl_ms is None:
-            self._submit(call, Set(scope, key, value, call.origin), _old_and_new)
-            return
-        expires_at_ms = self._expires_at(request.ttl_ms)
+        expires_at_ms = 0
+        if request.ttl_ms is not None:
+            expires_at_ms = self._commits.expiries.after(require_ttl(request.ttl_ms))
         command = Set(scope, key, value, call.origin, expires_at_ms)
-        self._conditions.submit(call, request, command, _old_and_new)
-
-    def _expires_at(self, ttl_ms: int | None) -> int:
-        return self._commits.expiries.after(require_ttl(ttl_ms)) if ttl_ms is not None else 0
+        encode = _old_new_and_revision if request.with_revision else _old_and_new
+        if request.is_plain:
+            self._submit(call, command, encode)
+        else:
+            self._conditions.submit(call, request, command, encode)
 
     def _get(self, call: Call, request: GetRequest) -> None:
         scope, key = request.scope, request.key
-        encode = _value
-        if request.with_revision:
-            expiries = self._commits.expiries
-
-            def encode(outcome: Outcome) -> bytes:
-                return _entry(outcome, expiries.at(scope, key))
-
+        encode: Encode = _entry if request.with_revision else _value
+        expires_at_ms = self._commits.expiries.at(scope, key) if request.with_revision else None
+        if expires_at_ms is not None:
+            encode = partial(_entry, expires_at_ms=expires_at_ms)
         self._submit(call, Get(scope, key), encode)
 
     def _delete(self, call: Call, request: DeleteRequest) -> None:
         self._bounds.check_names(request.scope, request.key)
-        self._write(call, request, Delete(request.scope, request.key, call.origin), _old)
+        encode = _old_and_revision if request.with_revision else _old
+        self._write(call, request, Delete(request.scope, request.key, call.origin), encode)
 
     def _update(self, call: Call, request: UpdateRequest) -> None:
         self._bounds.check_names(request.scope, request.key)
@@ -165,7 +164,8 @@ class StateFunctions:
             self._settings.value_bytes_max,
             request.strict,
         )
-        self._write(call, request, command, _old_and_new_and_errors)
+        encode = _updated_with_revision if request.with_revision else _updated
+        self._write(call, request, command, encode)
 
     def _write(self, call: Call, options: WriteOptions, command: Write, encode: Encode) -> None:
         if options.is_plain:
@@ -219,9 +219,20 @@ def _old_and_new(outcome: Outcome) -> bytes:
     )
 
 
-def _old_and_new_and_errors(outcome: Outcome) -> bytes:
+def _old_new_and_revision(outcome: Outcome) -> bytes:
+    change = outcome.change
+    assert change is not None
+    return b'%b,"revision":%d}' % (_old_and_new(outcome)[:-1], change.revision)
+
+
+def _updated(outcome: Outcome) -> bytes:
     assert outcome.change is not None
     return old_and_new(outcome.change, outcome.errors)
+
+
+def _updated_with_revision(outcome: Outcome) -> bytes:
+    assert outcome.change is not None
+    return b'%b,"revision":%d}' % (_updated(outcome)[:-1], outcome.change.revision)
 
 
 def old_and_new(change: Change, errors: Sequence[OperationError]) -> bytes:
@@ -237,7 +248,7 @@ def _value(outcome: Outcome) -> bytes | None:
     return outcome.entry.value if outcome.entry is not None else None
 
 
-def _entry(outcome: Outcome, expires_at_ms: int | None) -> bytes:
+def _entry(outcome: Outcome, expires_at_ms: int | None = None) -> bytes:
     entry = outcome.entry
     if entry is None:
         return b'{"revision":0}'
@@ -254,6 +265,14 @@ def _entry(outcome: Outcome, expires_at_ms: int | None) -> bytes:
 def _old(outcome: Outcome) -> bytes | None:
     assert outcome.change is not None
     return outcome.change.before
+
+
+def _old_and_revision(outcome: Outcome) -> bytes:
+    assert outcome.change is not None
+    old, revision = outcome.change.before, outcome.change.revision
+    if old is None:
+        return b'{"revision":%d}' % revision
+    return b'{"old_value":%b,"revision":%d}' % (old, revision)
 
 
 def _array(outcome: Outcome) -> bytes:
