@@ -319,7 +319,8 @@ async def test_the_workers() -> None:
             "ip_address": "127.0.0.1",
         }
         state = listed[3]
-        assert state["function_count"] == 8
+        own = [name for name in bench.engine.functions.builtins if name.startswith("state::")]
+        assert state["function_count"] == len(own)
         assert (state["runtime"], state["isolation"]) == ("engine", "in-process")
         assert (state["status"], state["version"]) == ("available", iii_state.__version__)
         assert (state["id"], state["os"], state["ip_address"]) == ("iii-state", None, None)

@@ -40,6 +40,7 @@ from iii_state.engine.registrations import Registrations
 from iii_state.engine.state import StateFunctions
 from iii_state.engine.store_ledger import StoreLedger
 from iii_state.engine.timers import Timers
+from iii_state.engine.trigger_functions import TriggerFunctions
 from iii_state.engine.trigger_types import StateTriggers
 from iii_state.engine.triggers import Triggers
 from iii_state.engine.workers import Peer, Worker
@@ -151,6 +152,7 @@ class Engine:
             StateFunctions(self.store, self.commits, conditions, self.settings),
             WritingFunctions(self.store, self.commits, conditions, self.settings),
             FeedFunctions(self.store, self._feed_calls),
+            TriggerFunctions(self.reactions, self.triggers, self.commits, self._ledger),
             Announcements(self.registrations.settle, self._announced),
             Discovery(catalogue, self.functions, self.triggers, self.workers),
             self.channels,

@@ -230,6 +230,10 @@ class Reactions:
         """
         return self._letters.page(name, after, limit)
 
+    def letters(self, ids: Iterable[str], name: str | None = None) -> list[DeadLetter]:
+        """The letters with these ids, of one binding or of any."""
+        return self._letters.chosen(ids, name)
+
     def redrive(self, ids: Iterable[str] | None = None, name: str | None = None) -> int:
         """Deliver letters again, those with these ids or all; of one binding, or of any.
 
@@ -312,6 +316,7 @@ class Reactions:
             raise NotFound(f"No state trigger with id or durable name {name!r} is registered")
         follower.deliveries.paused = paused
         self._durables.moved(follower)
+        self._durables.save()
         self._turns.touch(follower)
 
     def _unlink(self, follower: Follower, binding_id: str) -> None:
