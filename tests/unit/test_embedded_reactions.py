@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import iii_state
-from iii_state.errors import InvalidRequest
+from iii_state.errors import InvalidRequest, NotFound
 
 QUICK = iii_state.Retry(max_attempts=3, initial_ms=1, max_ms=1)
 SLOW = iii_state.Retry(max_attempts=3, initial_ms=60_000, max_ms=60_000)
@@ -213,3 +213,57 @@ async def test_a_chain_of_reactions_is_cut_when_it_is_endless() -> None:
 
     assert [event.depth for event in heard] == [*range(16)]
     assert all(event.worker == "embedded" for event in heard)
+
+
+async def test_what_was_given_up_can_be_looked_at_and_delivered_again(tmp_path: Path) -> None:
+    heard = Heard(failures=3)
+    async with iii_state.open(tmp_path / "data") as state:
+        state.on("s", durable="billing", retry=iii_state.Retry(max_attempts=1))(heard)
+        await asyncio.gather(*(state.set("s", str(number), number) for number in range(3)))
+        await heard.count(3)
+
+        letters = [letter async for letter in state.dead_letters("billing")]
+        assert [letter.trigger for letter in letters] == ["billing"] * 3
+        assert [letter.event.new_value for letter in letters] == heard.values
+        assert letters[0].error.message == "cannot take it"
+        assert "ValueError" in (letters[0].error.stacktrace or "")
+
+        assert await state.redrive(id=letters[0].id) == 1
+        await heard.count(4)
+        assert await state.discard("billing") == 2
+        assert await state.redrive(all=True) == 0
+        assert [letter async for letter in state.dead_letters()] == []
+
+    assert heard.events[3].attempt == 2
+    assert heard.events[3].event_id == letters[0].event.event_id
+
+
+async def test_a_trigger_is_paused_and_resumed() -> None:
+    heard = Heard()
+    async with iii_state.open(None) as state:
+        state.on("s", durable="billing")(heard)
+        state.on("s")(Heard())
+        assert (await state.pause("billing")).paused
+        await state.set("s", "k", 1)
+        statuses = await state.triggers()
+
+        assert [status.name for status in statuses] == ["billing", None]
+        assert statuses[0].config["scope"] == "s"
+        assert heard.events == []
+        assert not (await state.resume(id=statuses[0].id)).paused
+        await heard.count(1)
+
+
+async def test_a_deleted_trigger_begins_anew(tmp_path: Path) -> None:
+    heard = Heard()
+    async with iii_state.open(tmp_path / "data") as state:
+        state.on("s", durable="billing")(Heard())
+    async with iii_state.open(tmp_path / "data") as state:
+        await state.set("s", "k", "missed")
+        await state.delete_trigger("billing")
+        with pytest.raises(NotFound):
+            await state.pause("billing")
+        state.on("s", durable="billing")(heard)
+        await state.set("s", "k", "told")
+
+    assert heard.values == ["told"]

@@ -15,9 +15,9 @@ LONG_MS = 60_000
 
 
 def test_the_twin_has_every_method_with_the_same_parameters() -> None:
-    names = {name for name in vars(iii_state.State) if not name.startswith("_")}
+    names = {name for name in dir(iii_state.State) if not name.startswith("_")}
 
-    assert {name for name in vars(iii_state.SyncState) if not name.startswith("_")} == names
+    assert {name for name in dir(iii_state.SyncState) if not name.startswith("_")} == names
     for name in names:
         mine, its = getattr(iii_state.SyncState, name), getattr(iii_state.State, name)
         assert inspect.signature(mine).parameters == inspect.signature(its).parameters, name

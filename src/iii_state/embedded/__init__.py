@@ -19,11 +19,13 @@ from iii_state.embedded.pages import Pages
 from iii_state.embedded.results import (
     CompareAndSetResult,
     CreateResult,
+    DeadLetter,
     Entry,
     OperationError,
     SetResult,
     TouchResult,
     TransactResult,
+    TriggerStatus,
     UpdateResult,
     Version,
 )
@@ -35,6 +37,7 @@ from iii_state.embedded.watch import Watch
 __all__ = [
     "CompareAndSetResult",
     "CreateResult",
+    "DeadLetter",
     "Entry",
     "Event",
     "OperationError",
@@ -48,6 +51,7 @@ __all__ = [
     "TouchResult",
     "TransactResult",
     "Transaction",
+    "TriggerStatus",
     "UpdateResult",
     "Version",
     "Watch",

@@ -99,3 +99,8 @@ def encode(value: Json) -> bytes:
 def decode(text: bytes) -> Json:
     """The value of a JSON text. The standard library's decoder takes all numbers there are."""
     return json.loads(text)
+
+
+def given(**members: Json) -> dict[str, Json]:
+    """The members that are not None."""
+    return {name: value for name, value in members.items() if value is not None}

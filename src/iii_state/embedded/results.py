@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from iii_state.embedded.events import Json
+from iii_state.embedded.events import Event, Json
 
 
 class SetResult(msgspec.Struct, frozen=True):
@@ -94,3 +94,46 @@ class Version(msgspec.Struct, frozen=True):
     worker: str = ""
     function: str = ""
     cause: str = ""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a reaction failed: a code, a sentence; the stack, or the revision that it was about."""
+
+    code: str
+    message: str
+    stacktrace: str | None = None
+    revision: int | None = None
+
+
+class TriggerStatus(msgspec.Struct, frozen=True):
+    """How a trigger fares; docs/functions.md has the members, and what `config` can hold.
+
+    `name` is that of a durable one. All up to `cursor` is done; the store is `lag` revisions ahead.
+    """
+
+    id: str
+    durable: bool
+    function_id: str
+    config: dict[str, Json]
+    status: str
+    paused: bool
+    cursor: int
+    lag: int
+    in_flight: int
+    waiting: int
+    dead_letters: int
+    counters: dict[str, int]
+    name: str | None = None
+    lost: tuple[int, int] | None = None
+    last_error: Failure | None = None
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """An event that was given up after so many attempts, and why. `trigger` is a name or an id."""
+
+    id: str
+    trigger: str
+    event: Event
+    attempts: int
+    error: Failure
+    parked_at_ms: int

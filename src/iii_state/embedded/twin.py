@@ -172,6 +172,13 @@ class SyncState:
     history = _iterating(State.history)
     watch = _watching(State.watch)
     on = _binding(State.on)
+    triggers = _blocking(State.triggers)
+    pause = _blocking(State.pause)
+    resume = _blocking(State.resume)
+    delete_trigger = _blocking(State.delete_trigger)
+    dead_letters = _iterating(State.dead_letters)
+    redrive = _blocking(State.redrive)
+    discard = _blocking(State.discard)
 
     def transaction(
         self, *, idempotency_key: str | None = None, deadline_ms: int | None = None
