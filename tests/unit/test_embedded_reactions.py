@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import iii_state
-from iii_state.errors import InvalidRequest, NotFound
+from iii_state.errors import InvalidRequest, NotFound, RevisionCompacted
 
 QUICK = iii_state.Retry(max_attempts=3, initial_ms=1, max_ms=1)
 SLOW = iii_state.Retry(max_attempts=3, initial_ms=60_000, max_ms=60_000)
@@ -195,6 +195,21 @@ async def test_a_reaction_can_begin_with_what_was_written_before() -> None:
         state.on("s", start=1)(heard)
 
     assert sorted(map(str, heard.values)) == ["1", "2"]
+
+
+async def test_a_reaction_cannot_begin_before_what_is_kept() -> None:
+    async with iii_state.open(None, history_bytes=1_000_000) as state:
+        state.on("s", durable="billing")(Heard())
+        while state.info().oldest_revision == 0:
+            await state.set("s", "k", "x" * 10_000)
+            await asyncio.sleep(0)
+
+        for name in (None, "new"):
+            with pytest.raises(RevisionCompacted):
+                state.on("s", start=0, durable=name)(Heard())
+        state.on("s", start=0, durable="billing")(Heard())
+
+        assert [status.name for status in await state.triggers()] == ["billing"]
 
 
 async def test_a_chain_of_reactions_is_cut_when_it_is_endless() -> None:

@@ -39,7 +39,9 @@ class LocalCall(Call):
 
     def fail(self, failure: Failure, details: dict[str, object] | None = None) -> None:
         """See `Call.fail`."""
-        self.fail_with(StateError(failure.message, code=failure.code, **(details or {})))
+        error = StateError(failure.message, code=failure.code)
+        error.details.update(details or {})
+        self.fail_with(error)
 
     def fail_with(self, error: StateError) -> None:
         """See `Call.fail_with`. The caller gets the error itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from iii_state.embedded.events import Json
-from iii_state.embedded.functions import Functions, given
+from iii_state.embedded.functions import Functions, decode, encode, given
 from iii_state.embedded.results import (
     CompareAndSetResult,
     CreateResult,
@@ -23,8 +23,8 @@ class KeyMethods:
 
     async def get(self, scope: str, key: str, default: Json = None) -> Json:
         """The value of a key; `default` when there is none. A stored null is None."""
-        entry = await self.get_entry(scope, key)
-        return default if entry is None else entry.value
+        text = await self._functions.begin("state::get", encode({"scope": scope, "key": key}))
+        return default if text is None else decode(text)
 
     async def get_entry(self, scope: str, key: str) -> Entry | None:
         """What a key holds, with its revision and times; None when it is absent."""

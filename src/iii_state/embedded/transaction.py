@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from iii_state.embedded.events import Json
-from iii_state.embedded.functions import Functions, decode, encode
+from iii_state.embedded.functions import Functions, decode, encode, given
 from iii_state.embedded.results import OperationError, TransactResult, UpdateResult
 from iii_state.errors import Conflict, InvalidRequest
 
@@ -49,7 +49,7 @@ class Draft:
     ) -> None:
         self.result: TransactResult | None = None
         self._functions = functions
-        self._options = {"idempotency_key": idempotency_key, "deadline_ms": deadline_ms}
+        self._options = given(idempotency_key=idempotency_key, deadline_ms=deadline_ms)
         self._guards: list[bytes] = []
         self._guarded: list[tuple[str, str]] = []
         self._writes: list[bytes] = []
@@ -117,7 +117,7 @@ class Draft:
         self._is_over = True
         if not self._writes and not self._guards:
             return
-        members = [b'"%b":%b' % (n.encode(), encode(v)) for n, v in self._options.items() if v]
+        members = [b'"%b":%b' % (n.encode(), encode(v)) for n, v in self._options.items()]
         members.append(b'"guards":[%b]' % b",".join(self._guards))
         members.append(b'"writes":[%b]' % b",".join(self._writes))
         text = await self._functions.begin("state::transact", b"{%b}" % b",".join(members))
