@@ -72,7 +72,23 @@ def _help(name: str) -> str:
         terminal_width=HELP_COLUMNS,
         help_option_names=["-h", "--help"],
     )
-    return f"### `{name}`\n\n```text\n{command.get_help(context)}\n```\n\n"
+    return f"### `{name}`\n\n```text\n{command.get_help(context)}\n```\n\n" + _helps(context)
+
+
+def _helps(parent: click.Context) -> str:
+    """The help of what stands below a command."""
+    below = parent.command.commands if isinstance(parent.command, click.Group) else {}
+    texts = []
+    for name, command in below.items():
+        context = click.Context(
+            command,
+            info_name=name,
+            parent=parent,
+            terminal_width=HELP_COLUMNS,
+            help_option_names=["-h", "--help"],
+        )
+        texts.append(f"```text\n{command.get_help(context)}\n```\n\n")
+    return "".join(texts)
 
 
 def state_functions() -> list[Builtin[Any]]:

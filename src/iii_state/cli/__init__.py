@@ -33,6 +33,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "call": ("call:call", "Call a function of the server or of a worker."),
     "watch": ("watch:watch", "Print changes as they happen."),
     "history": ("history:history", "Print the versions of a key, newest first."),
+    "triggers": ("triggers:triggers", "Show, pause, resume or delete triggers."),
+    "dlq": ("dlq:dlq", "Show, redrive or discard dead letters."),
     "check": ("stores:check", "Verify a data directory while no server runs on it."),
     "dump": ("stores:dump", "Write all entries of a data directory as lines of JSON."),
     "migrate": (
