@@ -21,6 +21,7 @@ nothing was changed and nothing was lost.
     ├── RevisionCompacted       the change log no longer reaches back that far
     ├── StorageError            the store cannot do it
     │   ├── DiskFull            no room for the write; it is taken again once there is
+    │   ├── TooManyFiles        no file descriptor left for the next file; as DiskFull
     │   ├── OutcomeUnknown      a sync failed: the write may or may not survive
     │   └── StoreReadOnly       after a failed sync, until restart
     ├── StoreUnusable           the store cannot be opened
@@ -145,6 +146,12 @@ class DiskFull(StorageError):
     """No room for the write. Nothing changed; writes are taken again once there is room."""
 
     code = "DISK_FULL"
+
+
+class TooManyFiles(StorageError):
+    """No file descriptor is left for the next file of the log. Nothing changed; as `DiskFull`."""
+
+    code = "TOO_MANY_FILES"
 
 
 class OutcomeUnknown(StorageError):

@@ -42,7 +42,9 @@ class WriteOptions(msgspec.Struct, gc=False, kw_only=True):
     @property
     def is_plain(self) -> bool:
         """Whether there is no condition."""
-        return self.if_revision is self.idempotency_key is self.deadline_ms is None
+        return (
+            self.if_revision is None and self.idempotency_key is None and self.deadline_ms is None
+        )
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True):

@@ -62,7 +62,8 @@ class FaultyFiles(Files):
 
     `cut_at` counts operations that change something (`operations`): the one with that number, and
     all after it, fail as if the power were gone. `failing_sync` is the number of the sync that
-    fails (`syncs` counts them). `room_bytes` bounds the length of all files together.
+    fails (`syncs` counts them). `room_bytes` bounds the length of all files together. Without
+    `has_descriptors` nothing more is opened.
     """
 
     shared = False
@@ -74,6 +75,7 @@ class FaultyFiles(Files):
         self.failing_sync: int | None = None
         self.room_bytes: int | None = None
         self.is_cut = False
+        self.has_descriptors = True
         self._names: dict[Path, _Inode] = {}
         self._durable_names: dict[Path, _Inode] = {}
         self._pending_names: list[list[Name]] = []
@@ -135,6 +137,10 @@ class FaultyFiles(Files):
             self.is_cut = True
             self._require_power()
 
+    def _require_descriptors(self) -> None:
+        if not self.has_descriptors:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
     def _require_power(self) -> None:
         if self.is_cut:
             raise OSError(errno.EIO, "the power is cut")
@@ -153,6 +159,7 @@ class FaultyFiles(Files):
     def open(self, path: Path, *, create: bool = False, write: bool = True) -> int:
         """See `Files`."""
         self._require_power()
+        self._require_descriptors()
         inode = self._names.get(path)
         if inode is None:
             if not create:
@@ -221,6 +228,11 @@ class FaultyFiles(Files):
         self._require_power()
         return any(inode is self._open[fd] for inode in self._names.values())
 
+    def is_at(self, fd: int, path: Path) -> bool:
+        """See `Files`."""
+        self._require_power()
+        return self._names.get(path) is self._open[fd]
+
     def rename(self, old: Path, new: Path) -> None:
         """See `Files`."""
         self._require_power()
@@ -240,6 +252,7 @@ class FaultyFiles(Files):
 
     def sync_directory(self, directory: Path) -> None:
         """See `Files`."""
+        self._require_descriptors()
         self._change()
         self._durable_names = dict(self._names)
         self._pending_names.clear()

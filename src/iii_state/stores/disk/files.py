@@ -99,6 +99,15 @@ class Files:
         """Whether the file still has a name somewhere."""
         return os.fstat(fd).st_nlink > 0
 
+    def is_at(self, fd: int, path: Path) -> bool:
+        """Whether a path leads to an open file."""
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return False
+        held = os.fstat(fd)
+        return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+
     def rename(self, old: Path, new: Path) -> None:
         """Give a file another name, replacing what had it."""
         os.rename(old, new)

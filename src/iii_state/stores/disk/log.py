@@ -12,7 +12,7 @@ from zlib import crc32
 
 import msgspec
 
-from iii_state.errors import DiskFull, OutcomeUnknown, StateError, StoreReadOnly
+from iii_state.errors import DiskFull, OutcomeUnknown, StateError, StoreReadOnly, TooManyFiles
 from iii_state.stores.disk.directory import (
     RELAXED,
     TEMPORARY_SUFFIX,
@@ -37,6 +37,7 @@ from iii_state.stores.disk.segment import Segment, Segments
 log = logging.getLogger("iii_state.stores.disk")
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 class PlacedBlock(msgspec.Struct, frozen=True, gc=False):
@@ -44,6 +45,17 @@ class PlacedBlock(msgspec.Struct, frozen=True, gc=False):
 
     header: BlockHeader
     data: bytes
+
+
+class NextSegment(msgspec.Struct):
+    """The file that follows the active segment, opened before the seal says that it does.
+
+    With a `header`, it has its name, and what is left is to make that durable.
+    """
+
+    runway: Runway
+    fd: int
+    header: SegmentHeader | None = None
 
 
 class Log:
@@ -62,9 +74,10 @@ class Log:
         segment_bytes: int,
     ) -> None:
         self.failure: StateError | None = None
-        self.has_no_room = False
+        self.shortage: StateError | None = None
+        """What is missing for the next write: room, or a descriptor. It may be found again."""
         self.is_hindered = False
-        """Whether a write would fail, unless room is found: either of the two above."""
+        """Whether a write would fail, unless room is found: for either of the two above."""
         self.sequence = 0
         self.durable_sequence = 0
         self.base_revision = 0
@@ -81,7 +94,7 @@ class Log:
         self._clock_ms = clock_ms
         self.segment_bytes = segment_bytes
         self._runway: Runway | None = None
-        self._next: Runway | None = None
+        self._next: NextSegment | None = None
         self._next_lock = threading.Lock()
 
     # -- opening --------------------------------------------------------------------------------
@@ -128,7 +141,7 @@ class Log:
         steps below: only `make_ready` and `put` wait for the device.
 
         Raises:
-            DiskFull: no room. Nothing was written.
+            DiskFull, TooManyFiles: no room, no descriptor. Nothing was written.
             OutcomeUnknown: the device failed. From now on every write fails.
         """
         self.make_ready(payload, is_relaxed=is_relaxed)
@@ -145,7 +158,7 @@ class Log:
         """Enter the segment that a block belongs into.
 
         Raises:
-            DiskFull, OutcomeUnknown: as `append`.
+            DiskFull, TooManyFiles, OutcomeUnknown: as `append`.
             StoreReadOnly: the device failed before. Nothing was written.
         """
         if self.failure is not None:
@@ -263,8 +276,11 @@ class Log:
     def _failed(self, error: OSError) -> StateError:
         self.is_hindered = True
         if error.errno in NO_ROOM:
-            self.has_no_room = True
-            return disk_full(self._directory)
+            self.shortage = disk_full(self._directory)
+            return self.shortage
+        if error.errno in NO_DESCRIPTORS:
+            self.shortage = too_many_files(self._directory)
+            return self.shortage
         log.error(
             "Writing to %s failed, writes are refused from now on: %s", self.active.path, error
         )
@@ -274,6 +290,15 @@ class Log:
             file=str(self.active.path),
         )
         return self.failure
+
+    def require_home(self) -> None:
+        """Refuse to go on when the directory was moved away, or another one is in its place.
+
+        Raises:
+            OSError: it was.
+        """
+        if self._segments.ordered and not self._files.is_at(self.active.fd, self.active.path):
+            raise OSError(errno.ENOENT, "the directory was moved away or replaced")
 
     def _require_linked(self) -> None:
         if not self._files.is_linked(self.active.fd):
@@ -288,6 +313,7 @@ class Log:
         a start can tell a crash in between from a file that was removed.
         """
         self._prepare_next()
+        self.require_home()
         former = self.active
         seal = self._header(SEAL, Payload(b"", b"", 0, 0, 0, self._clock_ms()))
         self._write(seal.encode(), is_relaxed=True)
@@ -305,42 +331,48 @@ class Log:
         name = segment_name(last + 1, last + 1)
         return self._directory / (name + TEMPORARY_SUFFIX)
 
-    def _prepare_next(self) -> Runway:
+    def _prepare_next(self) -> NextSegment:
         with self._next_lock:
             if self._next is None:
-                runway = Runway(self._files, self._next_path(), 0, create=True)
+                self.require_home()
+                path = self._next_path()
+                runway = Runway(self._files, path, 0, create=True)
                 try:
                     runway.extend(min(CHUNK_BYTES_MIN, self.segment_bytes))
+                    self._files.sync_directory(self._directory)
+                    self._next = NextSegment(runway, self._files.open(path))
                 except OSError:
                     runway.close()
                     raise
-                self._files.sync_directory(self._directory)
-                self._next = runway
             return self._next
 
     def _enter_next(self) -> None:
-        runway = self._prepare_next()
+        """Go on in the next file. What cannot be done now is done when this is called again."""
+        self.require_home()
+        following = self._prepare_next()
         temporary = self._next_path()
         path = temporary.with_suffix("")
-        number = int(path.name.partition("-")[0])
-        header = SegmentHeader(
-            FORMAT_VERSION,
-            0,
-            secrets.randbits(32),
-            number,
-            number,
-            self.base_revision,
-            self.sequence + 1,
-            self._clock_ms(),
-            self._store_id,
-        )
-        fd = self._files.open(temporary)
-        self._files.write(fd, header.encode(), 0)
-        self._files.sync(fd)
-        self._files.rename(temporary, path)
+        fd, header = following.fd, following.header
+        if header is None:
+            number = int(path.name.partition("-")[0])
+            header = SegmentHeader(
+                FORMAT_VERSION,
+                0,
+                secrets.randbits(32),
+                number,
+                number,
+                self.base_revision,
+                self.sequence + 1,
+                self._clock_ms(),
+                self._store_id,
+            )
+            self._files.write(fd, header.encode(), 0)
+            self._files.sync(fd)
+            self._files.rename(temporary, path)
+            following.header = header
         self._files.sync_directory(self._directory)
         self._segments.ordered.append(self._segments.open(path, fd, header))
-        self._runway, self._next = runway, None
+        self._runway, self._next = following.runway, None
 
     # -- room -----------------------------------------------------------------------------------
 
@@ -363,7 +395,7 @@ class Log:
             if runway.end < self.segment_bytes:
                 runway.extend_by_chunk(self.segment_bytes)
             else:
-                self._prepare_next().extend(self.segment_bytes)
+                self._prepare_next().runway.extend(self.segment_bytes)
         except OSError as error:
             # Not to be found out by a commit: the device may report a failure only once.
             self._failed(error)
@@ -376,9 +408,12 @@ class Log:
                 self._prepare_next()
             else:
                 runway.extend(self.position + block_bytes)
-        except OSError:
+        except OSError as error:
+            # Not a failure yet: nothing was written.
+            if error.errno in NO_DESCRIPTORS:
+                self.shortage = too_many_files(self._directory)
             return False
-        self.has_no_room = False
+        self.shortage = None
         self.is_hindered = self.failure is not None
         return True
 
@@ -390,13 +425,16 @@ class Log:
         Raises:
             DiskFull, OutcomeUnknown: the device failed; the next start is that after a crash.
         """
-        for runway in (self._runway, self._next):
-            if runway is not None:
-                runway.close()
+        if self._runway is not None:
+            self._runway.close()
+        if self._next is not None:
+            self._next.runway.close()
+            self._files.close(self._next.fd)
         if self.failure is not None or self.is_stopped:
             return
         active = self.active
         try:
+            self.require_home()
             self._files.truncate(active.fd, active.end)
             self._files.sync(active.fd)
             if self._next is not None and not active.is_sealed:
@@ -414,6 +452,16 @@ def disk_full(directory: Path) -> DiskFull:
     return DiskFull(
         f"no room on the disk that holds {directory}: the write was not taken; free some space, "
         f"writes are taken again by themselves",
+        directory=str(directory),
+    )
+
+
+def too_many_files(directory: Path) -> TooManyFiles:
+    """The error for a write that finds no descriptor for the next file."""
+    return TooManyFiles(
+        f"the log in {directory} needs another file, but the process may open no more: the write "
+        f"was not taken; close some files or raise the limit (`ulimit -n`), writes are taken again "
+        f"by themselves",
         directory=str(directory),
     )
 

@@ -151,7 +151,11 @@ class Maintenance:
             hint=temporary.name,
         )
         await self._in_thread(lambda: self._perform(job, segment.end))
-        await self._in_thread(lambda: self._files.rename(temporary, hint))
+        await self._in_thread(lambda: self._name_hint(temporary, hint))
+
+    def _name_hint(self, temporary: Path, hint: Path) -> None:
+        self._log.require_home()
+        self._files.rename(temporary, hint)
 
     # -- compaction -----------------------------------------------------------------------------
 
@@ -190,6 +194,7 @@ class Maintenance:
 
     def _install(self, job: Job, path: Path) -> tuple[Segment, Hint]:
         """Give the files of a finished merge their names. A crash at any point leaves one truth."""
+        self._log.require_home()
         files = self._files
         hint_path = path.with_suffix(HINT_SUFFIX)
         # A hint of this name, if any, belongs to the file that is replaced.
@@ -225,6 +230,7 @@ class Maintenance:
             move(scope, key, from_slots, place_at(slot, offset))
 
     def _remove_files(self, run: list[Segment], merged: Segment) -> None:
+        self._log.require_home()
         for segment in run:
             if segment.path != merged.path:
                 self._files.unlink(segment.path)

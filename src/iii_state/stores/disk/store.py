@@ -34,6 +34,7 @@ from iii_state.errors import (
     RevisionCompacted,
     StateError,
     StoreReadOnly,
+    TooManyFiles,
 )
 from iii_state.stores.disk.directory import claim
 from iii_state.stores.disk.feed import History
@@ -362,7 +363,7 @@ class DiskStore:
             for batch in (*self._flying, *self._staged)
         )
         if not self._log.find_room(staged + value_bytes + 8 * RECORD_PREFIX_BYTES):
-            raise disk_full(self._directory)
+            raise self._log.shortage or disk_full(self._directory)
 
     # -- commit ---------------------------------------------------------------------------------
 
@@ -429,7 +430,7 @@ class DiskStore:
         What was executed on top of a batch that failed saw values that will never be. Reads are
         run again over what is durable.
         """
-        is_known = isinstance(failure, DiskFull | StoreReadOnly)
+        is_known = isinstance(failure, DiskFull | StoreReadOnly | TooManyFiles)
         later = failure if is_known else read_only(failure)
         batches, self._flying = [*self._flying, *self._staged], []
         self._staged = [Batch()]
@@ -499,8 +500,8 @@ class DiskStore:
         problem = ""
         if self._log.failure is not None:
             problem = self._log.failure.message
-        elif self._log.has_no_room:
-            problem = disk_full(self._directory).message
+        elif self._log.shortage is not None:
+            problem = self._log.shortage.message
         return StoreInfo(
             adapter="disk",
             durability=self._durability,
