@@ -8,6 +8,7 @@ delete exist once for every store. To add a command: a struct here, an arm in ea
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -35,12 +36,51 @@ class ListValues(msgspec.Struct, frozen=True, gc=False):
 
 
 class ListKeys(msgspec.Struct, frozen=True, gc=False):
-    """Read every key of a scope, ascending by code point.
+    """Read the keys of a scope that have a prefix, ascending by code point.
 
-    Refused with `LimitExceeded` when the keys together have more than `bytes_max` bytes.
+    Without a `limit`: all behind the key `after`; refused with `LimitExceeded` when together they
+    have more than `bytes_max` bytes. With one: the first so many of them, and none behind the one
+    with which they have more bytes. So a caller who asks for one more than it takes learns from
+    that one whether there are more.
     """
 
     scope: str
+    bytes_max: int
+    prefix: str = ""
+    after: str | None = None
+    limit: int | None = None
+
+
+class ListEntries(msgspec.Struct, frozen=True, gc=False):
+    """Read keys of a scope that have a prefix, with their entries, in order of creation.
+
+    The first `limit` of those made after the revision `after`, and none behind the one with which
+    keys, as JSON texts, and values have more than `bytes_max` bytes. Each is seen as it was at one
+    moment between execution and answer. Whoever goes on behind the `created_revision` of the last
+    one meets every key that is there all the time exactly once, whatever is written meanwhile.
+    """
+
+    scope: str
+    after: int
+    limit: int
+    bytes_max: int
+    prefix: str = ""
+
+
+class Count(msgspec.Struct, frozen=True, gc=False):
+    """Count the keys of a scope that have a prefix, and the bytes of their values."""
+
+    scope: str
+    prefix: str = ""
+
+
+class GetMany(msgspec.Struct, frozen=True, gc=False):
+    """Read several keys, each by scope and key, all as of the same moment.
+
+    Refused with `LimitExceeded` when their values together have more than `bytes_max` bytes.
+    """
+
+    places: tuple[tuple[str, str], ...]
     bytes_max: int
 
 
@@ -146,7 +186,7 @@ class Transact(msgspec.Struct, frozen=True, gc=False):
     writes: tuple[Set | Delete | Update, ...]
 
 
-Read = Get | ListValues | ListKeys | ListScopes
+Read = Get | ListValues | ListKeys | ListScopes | ListEntries | Count | GetMany
 Write = Set | Delete | Update
 Command = Read | Write | Transact
 
@@ -162,9 +202,13 @@ class Outcome(msgspec.Struct, gc=False):
 
     `settled` turns true, once, when the outcome is final: at once for most reads, with the commit
     for writes and for reads of what is not yet on disk. Then `failure` is set, or the members that
-    the command is about: `change` and `errors` (writes), `entry` (`Get`), `values` (the lists: each
-    a JSON text). `reading`, when set, must be awaited for the values to be there (a long list, read
-    off the event loop), before the commit or after it; if it cannot be read, `failure` says why.
+    the command is about: `change` and `errors` (writes), `entry` (`Get`), `values` (other reads).
+    `reading`, when set, must be awaited for the values to be there (much to read, off the event
+    loop), before the commit or after it; if it cannot be read, `failure` says why.
+
+    `values` are JSON texts of `ListValues`, `ListKeys` and `ListScopes`; pairs of key and `Entry`
+    of `ListEntries`; an `Entry` or None for each place of `GetMany`; of `Count` two numbers, of
+    keys and of bytes.
 
     Of a `Transact`, `failed` has the guards that do not hold, by their index, with what their keys
     hold; if there are none, `results` has each write's change and errors, and `change` the last.
@@ -174,7 +218,7 @@ class Outcome(msgspec.Struct, gc=False):
     change: Change | None = None
     errors: tuple[OperationError, ...] = ()
     entry: Entry | None = None
-    values: Sequence[bytes] = ()
+    values: Sequence[Any] = ()
     failure: StateError | None = None
     reading: Awaitable[None] | None = None
     results: Sequence[Result] = ()

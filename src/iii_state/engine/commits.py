@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from iii_state.core.changes import Change
-from iii_state.core.commands import Command, Get, Outcome
+from iii_state.core.commands import Command, Count, Get, Outcome
 from iii_state.core.store import Store
 from iii_state.engine.calls import Call
 from iii_state.engine.expiries import Expiries
@@ -94,8 +94,8 @@ class Commits:
             if outcome.change is not None:
                 self._wakeup.set()
 
-    def peek(self, command: Get) -> Outcome:
-        """What a key holds after all that was submitted, be it durable or not."""
+    def peek(self, command: Get | Count) -> Outcome:
+        """What there is after all that was submitted, be it durable or not."""
         if self.expiries.is_used:
             self.expiries.sweep()
         return self._store.execute(command)
@@ -175,7 +175,9 @@ class Commits:
         for call, encode, outcome, weight in settled:
             if call.caller is not None:
                 call.caller.in_flight.remove(weight)
-            if outcome.failure is None:
+            if outcome.reading is not None:  # anew, since the commit failed
+                self._read(call, encode, outcome)
+            elif outcome.failure is None:
                 try:
                     call.answer(encode(outcome))
                 except StateError as error:
@@ -251,16 +253,22 @@ class Commits:
             task.add_done_callback(lambda _: in_flight.remove(in_flight.reading_weight))
 
     async def _finish_reading(self, call: Call, encode: Encode, outcome: Outcome) -> None:
-        assert outcome.reading is not None
         try:
-            await outcome.reading
+            # A commit that fails meanwhile begins another reading.
+            while (reading := outcome.reading) is not None:
+                await reading
+                if outcome.reading is reading:
+                    outcome.reading = None
         except OSError as error:
             log.error("reading a list failed: %s", error)
             call.fail(Failure("STORAGE_ERROR", f"The list cannot be read: {error}"))
             return
         if not outcome.settled:
             self._wait(call, encode, outcome)
-        elif outcome.failure is None:
-            call.answer(encode(outcome))
-        else:
+        elif outcome.failure is not None:
             self._fail(call, outcome.failure)
+        else:
+            try:
+                call.answer(encode(outcome))
+            except StateError as error:
+                call.fail_with(error)

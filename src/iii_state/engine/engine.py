@@ -34,6 +34,7 @@ from iii_state.engine.feed_calls import FeedCalls
 from iii_state.engine.feed_functions import FeedFunctions
 from iii_state.engine.functions import DEFAULT_NAMESPACE, Builtin, FunctionTable
 from iii_state.engine.invocations import Failure, Forget, Reply
+from iii_state.engine.listing_functions import ListingFunctions
 from iii_state.engine.notices import FunctionsAvailable, WorkersAvailable
 from iii_state.engine.reactions import Reactions
 from iii_state.engine.registrations import Registrations
@@ -150,6 +151,7 @@ class Engine:
         conditions = Conditions(self.store, self.commits, self._clock_ms)
         for group in (
             StateFunctions(self.store, self.commits, conditions, self.settings),
+            ListingFunctions(self.store, self.commits, self.timers),
             WritingFunctions(self.store, self.commits, conditions, self.settings),
             FeedFunctions(self.store, self._feed_calls),
             TriggerFunctions(self.reactions, self.triggers, self.commits, self._ledger),

@@ -20,7 +20,6 @@ from iii_state.core.changes import Change
 from iii_state.core.commands import (
     Delete,
     Get,
-    ListKeys,
     ListScopes,
     ListValues,
     Outcome,
@@ -114,7 +113,6 @@ class StateFunctions:
             _row("update", UpdateRequest, self._update),
             _row("list", ScopeRequest, self._list),
             _row("list_groups", EmptyRequest, self._list_groups),
-            _row("list_keys", ScopeRequest, self._list_keys),
             _row("info", EmptyRequest, self._info),
         ]
 
@@ -175,9 +173,6 @@ class StateFunctions:
 
     def _list(self, call: Call, request: ScopeRequest) -> None:
         self._submit(call, ListValues(request.scope, call.room), _array)
-
-    def _list_keys(self, call: Call, request: ScopeRequest) -> None:
-        self._submit(call, ListKeys(request.scope, call.room), _keys)
 
     def _list_groups(self, call: Call, request: EmptyRequest) -> None:
         self._submit(call, ListScopes(), _groups)
@@ -281,7 +276,3 @@ def _array(outcome: Outcome) -> bytes:
 
 def _groups(outcome: Outcome) -> bytes:
     return b'{"groups":%b}' % _array(outcome)
-
-
-def _keys(outcome: Outcome) -> bytes:
-    return b'{"keys":%b}' % _array(outcome)

@@ -152,15 +152,6 @@ FUNCTIONS: dict[str, FunctionSchema] = {
             ["groups"],
         ),
     ),
-    "list_keys": FunctionSchema(
-        "List the keys of a scope, ascending",
-        described("StateListKeysInput", {"scope": SCOPE}, ["scope"]),
-        described(
-            "StateListKeysResult",
-            {"keys": {"type": "array", "items": {"type": "string"}}},
-            ["keys"],
-        ),
-    ),
     "info": FunctionSchema(
         "Tell the store's durability, revision and size",
         described("StateInfoInput", {}, []),

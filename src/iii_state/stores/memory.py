@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice, takewhile
+from typing import Any
 
 from iii_state.core.changes import Change, Entry
 from iii_state.core.commands import (
     WRITES,
     Command,
+    Count,
     Get,
+    GetMany,
+    ListEntries,
     ListKeys,
+    ListScopes,
     ListValues,
     Outcome,
     Read,
@@ -21,6 +28,7 @@ from iii_state.core.commands import (
 from iii_state.core.store import StoreInfo
 from iii_state.core.values import encode_text
 from iii_state.errors import LimitExceeded, RevisionCompacted
+from iii_state.stores.orders import CreationOrder, NameOrder, Orders
 from iii_state.stores.recent import RecentChanges, bounded
 
 
@@ -44,6 +52,8 @@ class MemoryStore:
         self._now_ms = 0
         self._notes: dict[int, dict[str, bytes]] = {}
         self._recent = RecentChanges(history_bytes)
+        self._creations = Orders(CreationOrder)
+        self._names = Orders(NameOrder)
 
     @property
     def revision(self) -> int:
@@ -107,13 +117,79 @@ class MemoryStore:
         if isinstance(command, Get):
             of_scope = self._scopes.get(command.scope)
             return Outcome(True, entry=of_scope.get(command.key) if of_scope else None)
+        return Outcome(True, values=self._several(command))
+
+    def _several(
+        self, command: ListValues | ListKeys | ListScopes | ListEntries | Count | GetMany
+    ) -> Sequence[Any]:
+        if isinstance(command, ListScopes):
+            return [encode_text(name) for name in sorted(self._scopes)]
+        if isinstance(command, GetMany):
+            found = [self._entry(scope, key) for scope, key in command.places]
+            _require_bound(sum([len(e.value) for e in found if e is not None]), command)
+            return found
+        entries = self._scopes.get(command.scope, {})
         if isinstance(command, ListValues):
-            entries = self._scopes.get(command.scope, {})
-            return Outcome(True, values=_bounded([e.value for e in entries.values()], command))
+            values = [entry.value for entry in entries.values()]
+            _require_bound(sum(map(len, values)), command)
+            return values
         if isinstance(command, ListKeys):
-            keys = sorted(self._scopes.get(command.scope, ()))
-            return Outcome(True, values=_bounded([encode_text(key) for key in keys], command))
-        return Outcome(True, values=[encode_text(name) for name in sorted(self._scopes)])
+            return self._list_keys(command, entries)
+        if isinstance(command, ListEntries):
+            return self._list_entries(command, entries)
+        sizes = [len(e.value) for key, e in entries.items() if key.startswith(command.prefix)]
+        return [len(sizes), sum(sizes)]
+
+    def _list_keys(self, command: ListKeys, entries: dict[str, Entry]) -> list[bytes]:
+        if command.limit is None:
+            names = sorted(
+                key
+                for key in entries
+                if key.startswith(command.prefix) and (command.after is None or key > command.after)
+            )
+            texts = [encode_text(key) for key in names]
+            _require_bound(sum(map(len, texts)), command)
+            return texts
+        order = self._names.of(command.scope, entries, len(entries))
+        if order.revision:
+            order.add([key for key, _ in _newer(entries, order.revision)], self.executed_revision)
+        else:
+            order.names, order.revision = sorted(entries), self.executed_revision
+        there = (key for key in order.behind(command.after, command.prefix, []) if key in entries)
+        texts = []
+        left = command.bytes_max
+        for key in islice(there, command.limit):
+            texts.append(encode_text(key))
+            left -= len(texts[-1])
+            if left < 0:
+                break
+        return texts
+
+    def _list_entries(
+        self, command: ListEntries, entries: dict[str, Entry]
+    ) -> list[tuple[str, Entry]]:
+        order = self._creations.of(command.scope, entries, len(entries))
+        newer = _newer(entries, order.revision)
+        order.add(
+            array("Q", [entry.created_revision for _, entry in newer]),
+            [key for key, _ in newer],
+            self.executed_revision,
+        )
+        found: list[tuple[str, Entry]] = []
+        left = command.bytes_max
+        for at in range(order.behind(command.after), len(order)):
+            if left < 0 or len(found) >= command.limit:
+                break
+            key = order.keys[at]
+            entry = entries.get(key)
+            if (
+                entry is not None
+                and entry.created_revision == order.created[at]
+                and key.startswith(command.prefix)
+            ):
+                found.append((key, entry))
+                left -= len(encode_text(key)) + len(entry.value)
+        return found
 
     async def commit(self) -> Sequence[Change]:
         """See `Store.commit`."""
@@ -167,15 +243,19 @@ class MemoryStore:
         self._pending_bytes += entry_bytes + replaced_bytes
 
 
-def _bounded(values: list[bytes], command: ListValues | ListKeys) -> list[bytes]:
-    size = sum(map(len, values))
+def _newer(entries: dict[str, Entry], revision: int) -> list[tuple[str, Entry]]:
+    """The keys made after a revision, in order: those at the end."""
+    newer = takewhile(lambda item: item[1].created_revision > revision, reversed(entries.items()))
+    return [*newer][::-1]
+
+
+def _require_bound(size: int, command: ListValues | ListKeys | GetMany) -> None:
     if size > command.bytes_max:
         raise LimitExceeded(
-            f"The list of scope {command.scope!r} has {size} bytes, more than the "
-            f"{command.bytes_max} that this caller can take in one answer",
+            f"The answer has {size} bytes, more than the {command.bytes_max} that this caller can "
+            f"take",
             code="payload_too_large",
             limit="bytes_max",
             actual=size,
             bound=command.bytes_max,
         )
-    return values

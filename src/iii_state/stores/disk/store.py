@@ -316,7 +316,7 @@ class DiskStore:
             if change is None:
                 return Outcome(True, entry=self._durable(command.scope, command.key))
             return self._await(Outcome(False, entry=change.entry), command, change.revision)
-        outcome = self._lists.read(command)
+        outcome = self._lists.read(command, self._revision)
         return self._await(outcome, command, self._next_revision - 1)
 
     def _durable(self, scope: str, key: str) -> Entry | None:
