@@ -163,6 +163,14 @@ GET_WITH_REVISION = Load("get", 8, 64, with_revision=True)
 WATCHED_8X64 = Load("set", 8, 64, scope="watched", handler=True)
 DURABLY_WATCHED_8X64 = Load("set", 8, 64, scope="durably", handler=True, durable="bench")
 OTHERS_WATCHED_8X64 = Load("set", 8, 64, scope="unwatched", handler=True, others=10_000)
+REACTIONS = (
+    SET_WITH_REVISION,
+    GET_8X64,
+    GET_WITH_REVISION,
+    WATCHED_8X64,
+    DURABLY_WATCHED_8X64,
+    OTHERS_WATCHED_8X64,
+)
 
 SMALL_SCOPE = Load("set", 8, 64, scope="small", long_keys=True)
 HOT_IN_BIG = Load("set", 8, 64, scope=BIG_SCOPE, long_keys=True)
@@ -176,21 +184,7 @@ GROUPS = (
         (
             *(Run(target, load) for load in LOADS for target in SIDE_BY_SIDE),
             Run(DURABLE, WITH_TRIGGER),
-        ),
-    ),
-    Group(
-        "Reactions",
-        tuple(
-            Run(DURABLE, load)
-            for load in (
-                SET_8X64,
-                SET_WITH_REVISION,
-                GET_8X64,
-                GET_WITH_REVISION,
-                WATCHED_8X64,
-                DURABLY_WATCHED_8X64,
-                OTHERS_WATCHED_8X64,
-            )
+            *(Run(DURABLE, load) for load in REACTIONS),
         ),
     ),
     Group(
