@@ -7,7 +7,7 @@ own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,8 +26,11 @@ from hypothesis.stateful import (
 from iii_state.core.changes import Change, Entry, Origin
 from iii_state.core.commands import (
     Command,
+    Count,
     Delete,
     Get,
+    GetMany,
+    ListEntries,
     ListKeys,
     ListScopes,
     ListValues,
@@ -158,6 +161,34 @@ class StoreMachine(RuleBasedStateMachine):
     def list_keys(self, scope: str) -> None:
         expected = [encode_text(key) for key in sorted(self.model.scopes.get(scope, {}))]
         self.run(ListKeys(scope, UNBOUNDED), lambda o: [*o.values], expected)
+
+    @rule(scope=scopes, prefix=names, after=st.integers(0, 20), limit=st.integers(1, 4))
+    def list_entries(self, scope: str, prefix: str, after: int, limit: int) -> None:
+        expected = [
+            (key, entry)
+            for key, entry in self.model.scopes.get(scope, {}).items()
+            if entry.created_revision > after and key.startswith(prefix)
+        ]
+        command = ListEntries(scope, after, limit, UNBOUNDED, prefix)
+        self.run(command, lambda o: [*o.values], expected[:limit])
+
+    @rule(scope=scopes, prefix=names, after=names, limit=st.integers(1, 4))
+    def list_some_keys(self, scope: str, prefix: str, after: str, limit: int) -> None:
+        keys = sorted(self.model.scopes.get(scope, {}))
+        expected = [encode_text(key) for key in keys if key > after and key.startswith(prefix)]
+        command = ListKeys(scope, UNBOUNDED, prefix, after, limit)
+        self.run(command, lambda o: [*o.values], expected[:limit])
+
+    @rule(scope=scopes, prefix=names)
+    def count(self, scope: str, prefix: str) -> None:
+        entries = self.model.scopes.get(scope, {}).items()
+        sizes = [len(entry.value) for key, entry in entries if key.startswith(prefix)]
+        self.run(Count(scope, prefix), lambda o: [*o.values], [len(sizes), sum(sizes)])
+
+    @rule(places=st.lists(st.tuples(scopes, names), max_size=5))
+    def get_many(self, places: Sequence[tuple[str, str]]) -> None:
+        expected = [self.model.scopes.get(scope, {}).get(key) for scope, key in places]
+        self.run(GetMany(tuple(places), UNBOUNDED), lambda o: [*o.values], expected)
 
     @rule()
     def list_scopes(self) -> None:

@@ -19,8 +19,11 @@ import iii_state.stores
 from iii_state.core.changes import Change, Entry
 from iii_state.core.commands import (
     Command,
+    Count,
     Delete,
     Get,
+    GetMany,
+    ListEntries,
     ListKeys,
     ListScopes,
     ListValues,
@@ -112,6 +115,47 @@ class ListsKeysInOrderOfCreation(MemoryStore):
         if isinstance(command, ListKeys):
             outcome.values = [encode_text(key) for key in self._scopes.get(command.scope, ())]
         return outcome
+
+
+class PagesInOrderOfLastWrite(MemoryStore):
+    def execute(self, command: Command) -> Outcome:
+        outcome = super().execute(command)
+        if isinstance(command, ListEntries):
+            entries = self._scopes.get(command.scope, {}).items()
+            written = sorted((entry.revision, key, entry) for key, entry in entries)
+            newer = [(key, entry) for revision, key, entry in written if revision > command.after]
+            outcome.values = newer[: command.limit]
+        return outcome
+
+
+class PagesByPosition(MemoryStore):
+    """Goes on behind as many keys as were shown, though some of them may be gone."""
+
+    shown = 0
+
+    def execute(self, command: Command) -> Outcome:
+        outcome = super().execute(command)
+        if isinstance(command, ListEntries):
+            self.shown = self.shown if command.after else 0
+            entries = [*self._scopes.get(command.scope, {}).items()]
+            outcome.values = entries[self.shown : self.shown + command.limit]
+            self.shown += len(outcome.values)
+        return outcome
+
+
+class CountsWithoutThePrefix(MemoryStore):
+    def execute(self, command: Command) -> Outcome:
+        return super().execute(Count(command.scope) if isinstance(command, Count) else command)
+
+
+class ForgetsThatKeysComeBack(MemoryStore):
+    """Reads several keys once each, however often they were asked for."""
+
+    def execute(self, command: Command) -> Outcome:
+        if isinstance(command, GetMany):
+            places = tuple(dict.fromkeys(command.places))
+            command = GetMany(places, command.bytes_max)
+        return super().execute(command)
 
 
 class SortsScopesByUtf16(MemoryStore):
@@ -344,6 +388,11 @@ PLANTED: list[tuple[type[MemoryStore], str, dict[str, Any]]] = [
     (IgnoresTheBoundOfAList, "a_list_over_its_bound_is_refused", {}),
     (KeepsDrainedScopes, "a_drained_scope_is_gone_at_once", {}),
     (ListsKeysInOrderOfCreation, "keys_are_sorted_by_code_point", {}),
+    (PagesInOrderOfLastWrite, "entries_are_in_order_of_creation", {}),
+    (PagesInOrderOfLastWrite, "pages_meet_every_key_once_whatever_is_written_between", {}),
+    (PagesByPosition, "pages_meet_every_key_once_whatever_is_written_between", {}),
+    (CountsWithoutThePrefix, "keys_and_the_bytes_of_their_values_are_counted", {}),
+    (ForgetsThatKeysComeBack, "several_keys_are_read_as_of_one_moment", {}),
     (SortsScopesByUtf16, "scopes_are_sorted_by_code_point", {}),
     (SkipsRevisions, "revisions_grow_by_one_over_all_keys_and_scopes", {}),
     (ForgetsWhatWasBefore, "an_overwrite_reports_what_it_replaced", {}),
@@ -418,7 +467,7 @@ def test_every_concern_of_the_contract_has_a_planted_bug() -> None:
 
     concerns = [c for c in DurableStoreContract.__mro__ if _tests_of(c)]
 
-    assert len(concerns) == 11
+    assert len(concerns) == 12
     assert [c.__name__ for c in concerns if not promises & _tests_of(c)] == []
 
 

@@ -24,7 +24,7 @@ from iii_state.testing.store_contract.lifecycle import (
     LifecycleContract,
     VolatilityContract,
 )
-from iii_state.testing.store_contract.lists import ListContract
+from iii_state.testing.store_contract.lists import ListContract, PageContract
 from iii_state.testing.store_contract.order import OrderContract
 from iii_state.testing.store_contract.rig import Contract, Rig, open_rig
 from iii_state.testing.store_contract.transactions import NotesContract, TransactionContract
@@ -35,6 +35,7 @@ class EveryStoreContract(
     WriteContract,
     UpdateContract,
     ListContract,
+    PageContract,
     OrderContract,
     FeedContract,
     LifecycleContract,
@@ -64,6 +65,7 @@ __all__ = [
     "ListContract",
     "NotesContract",
     "OrderContract",
+    "PageContract",
     "ReadContract",
     "Rig",
     "StoreContract",
