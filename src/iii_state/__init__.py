@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from iii_state.embedded import (
         CompareAndSetResult,
+        CountResult,
         CreateResult,
         DeadLetter,
+        DeletedResult,
         Entry,
         Event,
+        GetManyResult,
         OperationError,
         Pages,
         Retry,
@@ -41,10 +44,13 @@ __version__ = "0.1.0"
 __all__ = [
     "CompareAndSetResult",
     "Conflict",
+    "CountResult",
     "CreateResult",
     "DeadLetter",
+    "DeletedResult",
     "Entry",
     "Event",
+    "GetManyResult",
     "OperationError",
     "Pages",
     "Retry",

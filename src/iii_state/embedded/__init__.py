@@ -18,9 +18,12 @@ from iii_state.embedded.opening import open, open_sync
 from iii_state.embedded.pages import Pages
 from iii_state.embedded.results import (
     CompareAndSetResult,
+    CountResult,
     CreateResult,
     DeadLetter,
+    DeletedResult,
     Entry,
+    GetManyResult,
     OperationError,
     SetResult,
     TouchResult,
@@ -36,10 +39,13 @@ from iii_state.embedded.watch import Watch
 
 __all__ = [
     "CompareAndSetResult",
+    "CountResult",
     "CreateResult",
     "DeadLetter",
+    "DeletedResult",
     "Entry",
     "Event",
+    "GetManyResult",
     "OperationError",
     "Pages",
     "Retry",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+import msgspec
 
 from iii_state.embedded.events import Json
 from iii_state.embedded.functions import Functions, decode, encode, given
@@ -10,6 +12,7 @@ from iii_state.embedded.results import (
     CompareAndSetResult,
     CreateResult,
     Entry,
+    GetManyResult,
     SetResult,
     TouchResult,
     UpdateResult,
@@ -33,6 +36,14 @@ class KeyMethods:
         if members["revision"] == 0:
             return None
         return Entry(scope=scope, key=key, **members)
+
+    async def get_many(self, keys: Iterable[tuple[str, str]]) -> list[GetManyResult]:
+        """What several keys, each a scope and a key, hold at one moment, in the order given.
+
+        At most 1,000. One that is absent has the revision 0.
+        """
+        places = [{"scope": scope, "key": key} for scope, key in keys]
+        return (await self._functions.ask("state::get_many", {"keys": places}, _Many)).entries
 
     async def set(
         self,
@@ -154,3 +165,7 @@ class KeyMethods:
         """Let a key expire so many milliseconds from now; None: never. That is no change."""
         request = {"scope": scope, "key": key, "ttl_ms": ttl_ms}
         return await self._functions.ask("state::touch", request, TouchResult)
+
+
+class _Many(msgspec.Struct):
+    entries: list[GetManyResult]

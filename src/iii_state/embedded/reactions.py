@@ -121,4 +121,5 @@ class LocalReactions:
 
 
 def _is_busy(status: BindingStatus) -> bool:
-    return status.in_flight > 0 or status.condition == "behind"
+    # One that reads on may have to wait for what sleeps.
+    return status.in_flight > 0 or (status.condition == "behind" and not status.sleeping)

@@ -47,6 +47,15 @@ class Entry(msgspec.Struct, frozen=True):
     expires_at_ms: int | None = None
 
 
+class GetManyResult(msgspec.Struct, frozen=True):
+    """What a key holds, and the revision of the change that wrote it; 0: it is absent."""
+
+    scope: str
+    key: str
+    revision: int
+    value: Json = None
+
+
 class CompareAndSetResult(msgspec.Struct, frozen=True):
     """Whether a key was written. If not, `current` is what it holds: None also when it is absent.
 
@@ -79,6 +88,20 @@ class TransactResult(msgspec.Struct, frozen=True):
     first_revision: int
     last_revision: int
     results: tuple[UpdateResult, ...]
+
+
+class CountResult(msgspec.Struct, frozen=True):
+    """How many keys there are, and how many bytes their values have."""
+
+    count: int
+    bytes: int
+
+
+class DeletedResult(msgspec.Struct, frozen=True):
+    """How many keys were deleted, and the revision of the last change."""
+
+    deleted: int
+    last_revision: int
 
 
 class Version(msgspec.Struct, frozen=True):

@@ -159,6 +159,7 @@ class SyncState:
         self._there = there
 
     get = _blocking(State.get)
+    get_many = _blocking(State.get_many)
     get_entry = _blocking(State.get_entry)
     set = _blocking(State.set)
     delete = _blocking(State.delete)
@@ -169,6 +170,10 @@ class SyncState:
     list = _blocking(State.list)
     list_keys = _blocking(State.list_keys)
     list_groups = _blocking(State.list_groups)
+    entries = _iterating(State.entries)
+    count = _blocking(State.count)
+    clear = _blocking(State.clear)
+    delete_prefix = _blocking(State.delete_prefix)
     history = _iterating(State.history)
     watch = _watching(State.watch)
     on = _binding(State.on)
