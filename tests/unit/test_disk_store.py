@@ -380,3 +380,29 @@ async def test_compaction_runs_in_another_process(tmp_path: Path) -> None:
     entries = [store.execute(Get("s", f"{m}")).entry for m in range(20)]
     assert [entry and entry.value for entry in entries] == [value(29, 10_000)] * 20
     await store.close()
+
+
+async def test_changes_that_somebody_needs_are_held_up_to_a_bound(tmp_path: Path) -> None:
+    store = await DiskStore.open(
+        tmp_path, clock_ms=FakeClock(), segment_bytes=4096, history_bytes=16384
+    )
+    needed: list[int | None] = [0]
+    store.hold(lambda: needed[0])
+
+    async def write(kilobytes: int) -> None:
+        for _ in range(kilobytes):
+            store.execute(Set("s", "k", b"1" * 900))
+            await store.commit()
+
+    await write(50)
+    held = store.oldest_revision
+    needed[0] = 30
+    await write(6)
+    moved = store.oldest_revision
+    await write(60)
+    given_up = store.oldest_revision
+    await store.close()
+
+    assert held == 0
+    assert 0 < moved <= 30
+    assert given_up > 30

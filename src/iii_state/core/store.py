@@ -10,7 +10,7 @@ one sync for many writes, while reads that depend on nothing pending are answere
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -66,6 +66,12 @@ class Store(Protocol):
 
     def notes(self, kind: int) -> Mapping[str, bytes]:
         """All that is kept under a kind, what is not durable yet included. Not to be changed."""
+
+    def hold(self, after: Callable[[], int | None]) -> None:
+        """Keep the changes after a revision, also longer than others, as far as the store can.
+
+        `after` is asked when changes are about to go; None when nobody needs any.
+        """
 
     async def commit(self) -> Sequence[Change]:
         """Make everything executed so far durable, then settle it.

@@ -40,6 +40,7 @@ class StoreLedger:
     def __init__(self, store: Store, commit_soon: Callable[[], None]) -> None:
         self.latest = Outcome(settled=True)
         self._store = store
+        store.hold(self._needed_after)
         self._commit_soon = commit_soon
 
     def definitions(self) -> Iterable[Definition]:
@@ -63,6 +64,14 @@ class StoreLedger:
         """See `Ledger.forget`."""
         self._note(DEFINITION, name, None)
         self._note(CHECKPOINT, name, None)
+
+    def _needed_after(self) -> int | None:
+        """The revision after which some durable binding still has to read the changes."""
+        lowest = [
+            min([checkpoint.cursor, *(pending.first - 1 for pending in checkpoint.pending)])
+            for checkpoint in self._all(CHECKPOINT, Checkpoint)
+        ]
+        return min(lowest, default=None)
 
     def dead_letters(self) -> Iterable[DeadLetter]:
         """See `Ledger.dead_letters`. In the order in which they were parked."""

@@ -191,6 +191,9 @@ class MemoryStore:
                 left -= len(encode_text(key)) + len(entry.value)
         return found
 
+    def hold(self, after: Callable[[], int | None]) -> None:
+        """See `Store.hold`. Memory is bounded: nothing is kept longer."""
+
     async def commit(self) -> Sequence[Change]:
         """See `Store.commit`."""
         changes, self._pending = self._pending, []

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from iii_state.stores.disk.segment import Segment, Segments
+
+HELD_FACTOR = 4
+"""What is held may take so many times what is kept anyway."""
 
 
 class Retention:
@@ -16,6 +21,8 @@ class Retention:
         self._segments = segments
         self._history_bytes = history_bytes
         self._base_count = 0
+        self.held: Callable[[], int | None] = lambda: None
+        """The revision after which somebody still needs the changes; None: nobody does."""
         self.revision = max(
             (segment.header.base_revision for segment in segments.ordered), default=0
         )
@@ -27,12 +34,19 @@ class Retention:
         return self._segments.ordered[: self._base_count]
 
     def trim(self) -> None:
-        """Turn the oldest of the window into base, while the window is over its bound."""
+        """Turn the oldest of the window into base, while the window is over its bound.
+
+        What somebody still needs stays longer, but not for ever.
+        """
         ordered = self._segments.ordered
         window = ordered[self._base_count :]
         size = sum(segment.end for segment in window)
+        held = self.held()
         for segment in window[:-1]:
             if size <= self._history_bytes or not segment.is_sealed:
+                break
+            is_held = held is not None and segment.last_revision > held
+            if is_held and size <= HELD_FACTOR * self._history_bytes:
                 break
             size -= segment.end
             self.revision = max(self.revision, segment.last_revision)

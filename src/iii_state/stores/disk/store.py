@@ -365,6 +365,10 @@ class DiskStore:
         if not self._log.find_room(staged + value_bytes + 8 * RECORD_PREFIX_BYTES):
             raise self._log.shortage or disk_full(self._directory)
 
+    def hold(self, after: Callable[[], int | None]) -> None:
+        """See `Store.hold`."""
+        self._retention.held = after
+
     # -- commit ---------------------------------------------------------------------------------
 
     async def commit(self) -> Sequence[Change]:
