@@ -132,6 +132,13 @@ class Handler:
         self.events += taken
         return [(event["key"], event["attempt"]) for event in taken]
 
+    def answer(self, key: str) -> None:
+        """Answer the call about a key."""
+        self.take()
+        [call] = [call for call in self._open if call["data"]["key"] == key]
+        self._open.remove(call)
+        self.client.reply(call, result=None)
+
     def answer_all(self) -> None:
         """Answer what came."""
         self.take()

@@ -14,7 +14,7 @@ from simulation import simulate
 from iii_state.core.checkpoints import Checkpoint
 from iii_state.core.deliveries import Deliveries
 from iii_state.core.delivery import Delivery, GivenUp, Result
-from iii_state.engine import reactions as reactions_module
+from iii_state.engine import beginnings
 
 SEEDS = 200
 TORTURE_SEEDS = 10_000
@@ -124,6 +124,6 @@ class GivesUpEarly(Deliveries):
     ],
 )
 def test_a_planted_bug_is_caught(bug: type[Deliveries], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reactions_module, "Deliveries", bug)
+    monkeypatch.setattr(beginnings, "Deliveries", bug)
     with pytest.raises(AssertionError, match=r"seed \d+: "):
         simulate_all(range(SEEDS_TO_CATCH_A_BUG))

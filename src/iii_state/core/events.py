@@ -9,6 +9,11 @@ from __future__ import annotations
 from iii_state.core.changes import Change
 from iii_state.core.values import encode_text
 
+INITIAL = "initial"
+"""The cause of what is no change: an entry that was there when a binding began, told as created.
+
+Its event carries the revision and time of the write that left it so."""
+
 
 def event_id(change: Change) -> str:
     """A name for the change that no redelivery alters: `<timestamp_ms>-<revision>`.
@@ -31,6 +36,9 @@ def event_payload(change: Change, attempt: int, *, values_omitted: bool = False)
         before = after = None
     origin = change.origin
     timestamp_ms, revision = change.timestamp_ms, change.revision
+    cause = change.cause and b',"cause":%b' % encode_text(change.cause)
+    if change.cause == INITIAL and change.entry is not None:
+        revision, cause = change.entry.revision, b',"initial":true'
     return (
         b'{"type":"state","event_type":"%b","scope":%b,"key":%b,"old_value":%b,"new_value":%b,'
         b'"event_id":"%d-%d","revision":%d,"timestamp_ms":%d,"attempt":%d,"depth":%d%b%b%b%b}'
@@ -48,6 +56,6 @@ def event_payload(change: Change, attempt: int, *, values_omitted: bool = False)
         origin.depth,
         b',"worker":%b' % encode_text(origin.worker) if origin.worker else b"",
         b',"function":%b' % encode_text(origin.function) if origin.function else b"",
-        b',"cause":%b' % encode_text(change.cause) if change.cause else b"",
+        cause or b"",
         b',"values_omitted":true' if values_omitted else b"",
     )

@@ -52,6 +52,7 @@ class Dispatcher:
         self._max_chain_depth = max_chain_depth
         self._jitter = jitter
         self._touched: dict[Follower, None] = {}
+        self._early: dict[Follower, None] = {}
         self._turn_planned = False
         self._may_read = True
         self._stopped = False
@@ -62,6 +63,9 @@ class Dispatcher:
         for follower in self._feed.committed(changes, milliseconds(self._timers)):
             self._start(follower)
         self._payload = None
+        early, self._early = self._early, {}
+        for follower in early:
+            self.touch(follower)
         if self._feed.has_unread:
             self._plan_turn()
 
@@ -96,11 +100,29 @@ class Dispatcher:
                 self._set_alarm(follower)
                 continue
             if follower.cohort is None and follower.deliveries.has_room:
-                self._feed.follow(follower, follower.deliveries.position)
+                self._go_on(follower)
             self._start(follower)
         if self._feed.has_unread and self._may_read:
             self._read_on()
         self._payload = None
+
+    def _go_on(self, follower: Follower) -> None:
+        """Let a follower that reads nothing read on."""
+        initial = follower.initial
+        if initial is not None:
+            try:
+                is_over = initial.read_on(milliseconds(self._timers))
+            except StateError as error:
+                log.error("entries cannot be read for %s: %s", follower.name, error)
+                self._timers.call_later(READ_AGAIN_S, partial(self.touch, follower))
+                return
+            if not is_over:
+                if initial.is_early:
+                    self._early[follower] = None
+                return
+            follower.end_initial()
+            self._durables.turned(follower)
+        self._feed.follow(follower, follower.deliveries.position)
 
     def _read_on(self) -> None:
         try:

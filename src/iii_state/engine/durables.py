@@ -69,6 +69,13 @@ class Durables:
             self._defined[name] = definition
             self._ledger.define(definition)
 
+    def turned(self, follower: Follower) -> None:
+        """Write down that a binding, if it is durable, goes over to the feed."""
+        name = follower.binding.config.durable
+        if name is not None:
+            self.define(follower)
+            self._save(name, follower)
+
     def forget(self, follower: Follower) -> None:
         """Forget a durable binding that has been dropped, for good."""
         name = follower.binding.config.durable or ""
@@ -111,6 +118,8 @@ class Durables:
         self.save()
 
     def _save(self, name: str, follower: Follower) -> None:
+        if follower.initial is not None and follower.initial.is_taking_up:
+            return  # what was saved has more than the deliveries know
         checkpoint = follower.deliveries.checkpoint(self._read_up_to(follower))
         if checkpoint != self._saved.get(name):
             self._saved[name] = checkpoint

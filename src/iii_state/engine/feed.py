@@ -90,11 +90,12 @@ class Feed:
     def status(self, follower: Follower, dead_letters: int) -> BindingStatus:
         """How a follower fares, that has so many dead letters."""
         is_live = follower.cohort is self._live
-        return follower.status(self.head, self._floor, is_live, dead_letters)
+        return follower.status(self.head, self.read_up_to(follower), is_live, dead_letters)
 
     def read_up_to(self, follower: Follower) -> int:
         """The revision up to which a follower has nothing to read any more."""
-        return max(follower.read_up_to, self._floor)
+        position = follower.read_up_to
+        return position if follower.initial is not None else max(position, self._floor)
 
     def change(self, revision: int) -> Change | None:
         """One change from the store; None if it is no longer kept.

@@ -11,6 +11,7 @@ import msgspec
 from iii_state.core.bindings import Binding
 from iii_state.core.deliveries import Counters, Deliveries
 from iii_state.engine.alarms import Alarm
+from iii_state.engine.initial import InitialEntries
 from iii_state.engine.invocations import Failure
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ class Follower:
     `members` are the bindings that it serves, by id, in the order in which they were bound: one,
     more if it is durable and others share its work. `binding` and `owner` are the latest; `owner`
     is `None` while all are away, then nothing is delivered. `cohort` is with whom it reads, None
-    while it reads nothing. `absence` tells one absence from another. `initial_up_to` is set while
-    it is told of the entries that were there at that revision, which it began with.
+    while it reads nothing. `absence` tells one absence from another. `initial` is set while it is
+    told of the entries that were there when it began.
     `alarm` wakes it, if time matters to it. `gone` means that it was unbound, or replaced.
     """
 
@@ -82,7 +83,7 @@ class Follower:
         "deliveries",
         "firings",
         "gone",
-        "initial_up_to",
+        "initial",
         "last_error",
         "members",
         "owner",
@@ -101,7 +102,7 @@ class Follower:
         self.absence: object = None
         self.alarm: Alarm | None = None
         self.gone = False
-        self.initial_up_to: int | None = None
+        self.initial: InitialEntries | None = None
         self.last_error: LastError | None = None
         self._warned_of_no_result = False
         self._logged_code = ""
@@ -131,6 +132,19 @@ class Follower:
             self.binding, self.owner = next(reversed(self.members.values()))
         else:
             self.owner = None
+
+    @property
+    def initial_up_to(self) -> int | None:
+        """The revision at which it began, while it is told of the entries that were there."""
+        return self.initial.up_to if self.initial is not None else None
+
+    def end_initial(self) -> None:
+        """Go over from the entries that were there to the feed."""
+        if self.initial is None:
+            return
+        then = self.initial.then
+        then.counters, then.paused = self.deliveries.counters, self.deliveries.paused
+        self.deliveries, self.initial = then, None
 
     @property
     def read_up_to(self) -> int:
@@ -168,10 +182,10 @@ class Follower:
             self.binding.config.condition_function_id,
         )
 
-    def status(self, head: int, floor: int, is_live: bool, dead_letters: int) -> BindingStatus:
-        """How it fares, at revision `head`; up to `floor` nobody reads any more."""
+    def status(self, head: int, read_up_to: int, is_live: bool, dead_letters: int) -> BindingStatus:
+        """How it fares, at revision `head`; up to `read_up_to` it has nothing to read any more."""
         deliveries = self.deliveries
-        cursor = min(deliveries.cursor(max(self.read_up_to, floor)), head)
+        cursor = min(deliveries.cursor(read_up_to), head)
         condition: Condition = "full"
         if self.owner is None:
             condition = "detached"
@@ -179,6 +193,8 @@ class Follower:
             condition = "paused"
         elif self.cohort is not None:
             condition = "live" if is_live else "behind"
+        elif self.initial is not None:
+            condition = "behind"
         return BindingStatus(
             binding=self.binding,
             owner=self.owner,

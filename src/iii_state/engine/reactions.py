@@ -14,18 +14,16 @@ import logging
 import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
-from itertools import count, islice
+from itertools import islice
 
 from iii_state.clock import wall_clock_ms
 from iii_state.core.bindings import Binding
 from iii_state.core.changes import Change
-from iii_state.core.checkpoints import Checkpoint
 from iii_state.core.dead_letters import DeadLetter, DeadLetters
-from iii_state.core.deliveries import Deliveries, Limits
+from iii_state.core.deliveries import Limits
 from iii_state.core.delivery import GivenUp
-from iii_state.core.policies import Policy
 from iii_state.core.store import Store
-from iii_state.engine.alarms import milliseconds
+from iii_state.engine.beginnings import Beginnings
 from iii_state.engine.dead_letter_box import DeadLetterBox
 from iii_state.engine.dispatcher import Dispatcher
 from iii_state.engine.durables import Durables
@@ -86,7 +84,9 @@ class Reactions:
             max_chain_depth=max_chain_depth,
             jitter=jitter,
         )
-        self._places = count()
+        self._beginnings = Beginnings(
+            store, self._feed, self._durables, self._turns, timers, self._limits
+        )
         self._bound: dict[str, Follower] = {}
         self._detached: dict[str, Follower] = {}
         self._owned: dict[Hashable, dict[str, Follower]] = {}
@@ -117,6 +117,8 @@ class Reactions:
 
         Raises:
             Conflict: others bind the same durable name, and something else to it.
+            RevisionCompacted: it is to start at a revision that is no longer kept.
+            InvalidRequest: it is to start at a revision that is not there yet.
             StateError: the store cannot read what a durable binding left unfinished.
         """
         name = binding.config.durable
@@ -125,18 +127,21 @@ class Reactions:
         continues = follower is not None and binding.continues(follower.binding)
         if follower is not None and name is not None and not continues:
             _require_alone(follower, binding)
+        if not continues:
+            self._beginnings.require_start(binding)
+        initial_up_to = follower.initial_up_to if follower is not None and name else None
         if of_id is not None:
             self._let_go(of_id, binding)
         if follower is not None and not continues and not follower.gone:
             self._drop(follower)
         if follower is None or follower.gone:
-            follower = self._begin(binding)
+            follower = self._beginnings.begin(binding, initial_up_to)
             _warn_of_unknown_members(binding)
         follower.join(binding, owner)
         self._bound[binding.id] = follower
         self._owned.setdefault(owner, {})[binding.id] = follower
         self._durables.define(follower)
-        if follower.cohort is None and follower.deliveries.has_room:
+        if follower.cohort is None and follower.initial is None and follower.deliveries.has_room:
             self._feed.follow(follower, follower.deliveries.position)
         self._turns.touch(follower)
 
@@ -271,7 +276,7 @@ class Reactions:
         """Hold the places of the durable bindings that an earlier process left."""
         for definition in self._durables.definitions():
             try:
-                self._begin(definition.binding())
+                self._beginnings.begin(definition.binding(), definition.initial_up_to)
             except StateError as error:
                 log.error("durable trigger %r cannot go on yet: %s", definition.name, error)
 
@@ -280,31 +285,6 @@ class Reactions:
         self._unlink(follower, binding.id)
         if not follower.is_durable and not binding.continues(follower.binding):
             self._drop(follower)
-
-    def _begin(self, binding: Binding) -> Follower:
-        name = binding.config.durable
-        checkpoint = self._durables.checkpoint(name) if name is not None else None
-        if checkpoint is None:
-            checkpoint = Checkpoint(binding.from_revision)
-        deliveries = Deliveries(
-            checkpoint.cursor, self._limits.under(binding.config), Policy.of(binding.config)
-        )
-        now_ms = milliseconds(self._timers)
-        for pending in checkpoint.pending:
-            deliveries.take_up(pending, self._feed.change(pending.revision), now_ms)
-        deliveries.paused = checkpoint.paused
-        if deliveries.counters.lost:
-            log.warning(
-                "binding %.200s: %d changes that it had not handled yet are no longer kept",
-                name,
-                deliveries.counters.lost,
-            )
-        follower = Follower(next(self._places), binding, deliveries)
-        if deliveries.is_timed:
-            follower.alarm = self._turns.alarm_of(follower)
-        if name is not None:
-            self._durables.serve(name, follower)
-        return follower
 
     def _called(self, name: str) -> Follower | None:
         """The binding with a durable name, or with an id."""
