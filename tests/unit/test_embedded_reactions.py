@@ -197,6 +197,47 @@ async def test_a_reaction_can_begin_with_what_was_written_before() -> None:
     assert sorted(map(str, heard.values)) == ["1", "2"]
 
 
+async def test_a_reaction_can_begin_with_what_is_there(tmp_path: Path) -> None:
+    heard = Heard()
+    async with iii_state.open(tmp_path / "data") as state:
+        for number in range(600):
+            await state.set("s", str(number), number)
+        await state.delete("s", "7")
+        state.on("s", start="initial")(heard)
+        await state.set("s", "0", "newer")
+        await state.set("s", "new", "newest")
+
+    told = [event for event in heard.events if event.initial]
+    expected = [*range(1, 7), *range(8, 600)]
+    assert [event.new_value for event in told] in (expected, [0, *expected])
+    assert {event.new_value for event in heard.events if not event.initial} == {"newer", "newest"}
+
+
+async def test_leaving_does_not_wait_for_entries_behind_what_sleeps() -> None:
+    heard = Heard(failures=1)
+    async with iii_state.open(None) as state:
+        for number in range(600):
+            await state.set("s", str(number), number)
+        state.on("s", start="initial", retry=SLOW, max_in_flight=1)(heard)
+        await heard.count(1)
+
+    assert heard.events[0].initial
+
+
+async def test_a_refused_reaction_takes_no_place_of_another() -> None:
+    heard, refused = Heard(), Heard()
+    wrong: Any = ["renamed"]
+    async with iii_state.open(None) as state:
+        state.on("s", durable="billing")(heard)
+        with pytest.raises(InvalidRequest):
+            state.on("s", durable="billing", events=wrong)(refused)
+        with pytest.raises(InvalidRequest):
+            state.on("s", start=99)(refused)
+        await state.set("s", "k", 1)
+
+    assert (heard.values, refused.values) == ([1], [])
+
+
 async def test_a_reaction_cannot_begin_before_what_is_kept() -> None:
     async with iii_state.open(None, history_bytes=1_000_000) as state:
         state.on("s", durable="billing")(Heard())

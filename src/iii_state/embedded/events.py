@@ -16,6 +16,7 @@ class Event(msgspec.Struct, frozen=True):
     `event_type` is `state:created`, `state:updated` or `state:deleted`. `event_id` is the same
     whenever the same change is delivered again. `depth` counts the reactions whose writes led to
     it; `worker` wrote it, `cause` is why it was made if nobody did: `expired`. Both may be empty.
+    `initial` marks an entry that was there when the reaction began.
     """
 
     event_type: str
@@ -30,3 +31,4 @@ class Event(msgspec.Struct, frozen=True):
     depth: int = 0
     worker: str = ""
     cause: str = ""
+    initial: bool = False

@@ -43,7 +43,7 @@ class LocalReactions:
         A durable one is called by its name, so that the next process goes on with it.
 
         Raises:
-            InvalidRequest: the config is wrong.
+            InvalidRequest: the config is wrong, or it is to begin at a revision yet to come.
             RevisionCompacted: the change log does not reach back to where this would begin.
         """
         members = {name: value for name, value in config.items() if value is not None}
@@ -52,24 +52,15 @@ class LocalReactions:
             members["condition_function_id"] = f"{function_id}::condition"
         raw = encode(members)
         parsed = BindingConfig.parse(raw)
-        start = self._start(parsed)
+        newest = self._engine.store.executed_revision
+        self._engine.reactions.bind(
+            self,
+            Binding(function_id, function_id, DEFAULT_NAMESPACE, parsed, raw, None, newest),
+        )
+        # The first call starts in a later turn; one that is refused replaces no function.
         if condition is not None:
             self._serve(f"{function_id}::condition", condition)
         self._serve(function_id, reaction)
-        self._engine.reactions.bind(
-            self,
-            Binding(function_id, function_id, DEFAULT_NAMESPACE, parsed, raw, None, start),
-        )
-
-    def _start(self, config: BindingConfig) -> int:
-        """The revision after which a new binding begins."""
-        store = self._engine.store
-        if config.start is None:
-            return store.executed_revision
-        known = {status.binding.config.durable for status in self._engine.reactions.snapshot()}
-        if config.durable is None or config.durable not in known:
-            store.changes(config.start, 1, 1)
-        return config.start
 
     async def finish(self, *, in_flight_only: bool) -> None:
         """End the reactions: those that run are waited for.

@@ -41,6 +41,7 @@ class TriggerMethods:
     ) -> Callable[[Reaction], Reaction]:
         """Have a function called for every change from now on, or after the revision `start`.
 
+        With `start="initial"` it is first told of the entries that are there.
         What selects has to hold all together. Events of one key come one after another, in order;
         those of different keys side by side. A reaction that raises is logged; it is tried again as
         `retry` says, then the next event comes. When `condition` returns False, the event is
@@ -50,6 +51,7 @@ class TriggerMethods:
 
         Raises:
             InvalidRequest: one of them is wrong.
+            RevisionCompacted: the change log does not reach back to `start`.
         """
         config = {
             "scope": scope,
