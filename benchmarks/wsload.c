@@ -358,6 +358,7 @@ static void on_reply(struct connection *c, uint64_t id, bool is_error, uint64_t 
 // ---- the handler ---------------------------------------------------------------------------
 
 #define HANDLER "bench::on_change"
+#define BOUND "wsload-bound"
 
 static void on_event(struct connection *c, const uint8_t *text, size_t length) {
     const char *mark = "\"invocation_id\":\"", *stamp_mark = "\"timestamp_ms\":";
@@ -393,12 +394,11 @@ static void register_handler(struct connection *c) {
         append_text(c, "{\"type\":\"registertrigger\",\"id\":\"wsload-other-%d-%d\","
                     "\"trigger_type\":\"state\",\"function_id\":\"" HANDLER "\","
                     "\"config\":{\"scope\":\"other-%d\"}}", getpid(), i, i);
-    append_text(c, "{\"type\":\"invokefunction\",\"invocation_id\":\"" ID_PREFIX "ffffffffffff\","
+    append_text(c, "{\"type\":\"invokefunction\",\"invocation_id\":\"" BOUND "\","
                 "\"function_id\":\"state::get\",\"data\":{\"scope\":\"\",\"key\":\"\"}}");
     flush(c);
-    while (!memmem(c->in.data + c->in.start, c->in.end - c->in.start, ID_PREFIX, strlen(ID_PREFIX)))
+    while (!memmem(c->in.data + c->in.start, c->in.end - c->in.start, BOUND, strlen(BOUND)))
         receive(c);
-    c->in.start = c->in.end;
 }
 
 // ---- incoming frames -----------------------------------------------------------------------
@@ -460,6 +460,8 @@ static struct connection *open_connections(int count) {
         watch(c, EPOLL_CTL_ADD, EPOLLIN);
         c->sent = calloc(options.depth, sizeof *c->sent);
         c->freed = calloc(options.depth, sizeof *c->freed);
+        while (handle_frame(c, now_ns())) continue;  // events may have come already
+        flush(c);
     }
     return all;
 }
