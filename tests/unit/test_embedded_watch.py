@@ -105,14 +105,18 @@ async def test_a_watch_ends_when_it_is_closed() -> None:
         assert await collect(watch) == []
 
 
-async def test_a_watch_ends_when_the_store_is_closed() -> None:
-    async with iii_state.open(None) as state:
+async def test_a_watch_ends_when_the_store_is_closed(tmp_path: Path) -> None:
+    async with iii_state.open(tmp_path / "data") as state:
         watch = state.watch()
         waiting = asyncio.create_task(collect(watch))
-        await state.set("s", "k", 1)
-        await state.set("s", "k", 2)
+        for number in range(10):
+            await state.set("s", "k", number)
+    events = await waiting
 
-    assert [event.new_value for event in await waiting] == [1, 2]
+    async with iii_state.open(tmp_path / "data") as state:
+        rest = await take(state.watch(from_revision=watch.revision), 10 - len(events))
+
+    assert [event.new_value for event in events + rest] == [*range(10)]
 
 
 async def test_a_watch_that_was_cancelled_can_be_asked_again() -> None:

@@ -23,8 +23,8 @@ class _Changes(msgspec.Struct):
 class Watch(AsyncIterator[Event]):
     """The changes after a revision, in order of revision. Made by `State.watch`.
 
-    It ends when it or the store is closed. After an error it can be asked again. For one task at a
-    time.
+    It ends when it or the store is closed, maybe before the last changes: `revision` tells. After
+    an error it can be asked again. For one task at a time.
     """
 
     def __init__(self, functions: Functions, selection: Mapping[str, Json], after: int) -> None:
