@@ -243,6 +243,7 @@ class PageContract(Contract):
         after = 0
         while page := await _entries(rig, after=after, limit=random.randint(1, 500)):
             met += [key for key, _ in page]
+            assert len(met) < 2 * MANY_KEYS, "pages come to an end"
             after = page[-1][1].created_revision
             await rig.write(
                 *(Set(rig.scope, key, b"1") for key in random.choices(steady, k=50)),
@@ -265,6 +266,7 @@ class PageContract(Contract):
         after = None
         while page := await _keys(rig, after=after, limit=random.randint(1, 500)):
             met += page
+            assert len(met) < 2 * MANY_KEYS, "pages come to an end"
             after = page[-1]
             await rig.write(
                 *(Delete(rig.scope, key) for key in random.choices(fickle, k=50)),
