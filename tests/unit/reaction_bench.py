@@ -129,6 +129,7 @@ class ScriptedInvoker:
         *,
         metadata: bytes | None = None,
         depth: int = 0,
+        is_shared: bool = False,
     ) -> None:
         event = msgspec.json.decode(data, type=Event)
         invocation = Invocation(namespace, function_id, event, metadata, reply)

@@ -92,6 +92,7 @@ class World:
         *,
         metadata: bytes | None = None,
         depth: int = 0,
+        is_shared: bool = False,
     ) -> None:
         """See `Invoker.invoke`: the workers get a call."""
         event = msgspec.json.decode(data, type=Event)

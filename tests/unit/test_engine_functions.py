@@ -123,6 +123,26 @@ async def test_a_second_worker_may_not_take_a_function() -> None:
         assert "registered in: n" in error["message"]
 
 
+async def test_who_has_stood_by_longest_takes_over_when_the_owner_goes() -> None:
+    async with running_engine() as bench:
+        owner, gone, second, third = (bench.client(name) for name in ("1", "2", "3", "4"))
+        for client in (owner, gone, second, third):
+            client.send("registerfunction", id="f", description=client.worker.name)
+        second.send("registerfunction", id="f", description="anew")
+        gone.disconnect()
+        owner.disconnect()
+        third.call("f")
+        detail = third.ask("engine::functions::info", {"function_id": "f"})
+        assert len(second.got("invokefunction")) == 1
+        second.send("unregisterfunction", id="f")
+        second.send("unregisterfunction", id="f")
+        third.call("f")
+        assert len(third.got("invokefunction")) == 1
+        third.send("unregisterfunction", id="f")
+        assert third.error("f") == "function_not_found"
+        assert detail["description"] == "anew"
+
+
 @pytest.mark.parametrize("function_id", ["state::get", "state::mine", "engine::mine"])
 async def test_the_functions_of_the_engine_cannot_be_taken(function_id: str) -> None:
     async with running_engine() as bench:

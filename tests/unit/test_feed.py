@@ -223,6 +223,7 @@ class UnbindingInvoker(ScriptedInvoker):
         *,
         metadata: bytes | None = None,
         depth: int = 0,
+        is_shared: bool = False,
     ) -> None:
         super().invoke(namespace, function_id, data, reply, metadata=metadata)
         self.reactions.unbind("second")

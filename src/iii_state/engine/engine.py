@@ -64,9 +64,7 @@ log = logging.getLogger("iii_state.engine")
 FUNCTIONS_CHECK_S = 5.0
 """How often the set of functions is looked at. Source: docs/protocol.md, notices."""
 
-LETTERS_PART = 4
-"""Each segment of the log begins with what is kept beside the data; letters take at most a part of
-it, one in so many."""
+LETTERS_PART = 4  # one in so many bytes of a log segment, each of which begins with all letters
 
 REGISTRATION_NESTING_MAX = 127
 """As in the original; so what is kept of a registration can be decoded at any time later."""
@@ -245,9 +243,11 @@ class Engine:
         *,
         metadata: bytes | None = None,
         depth: int = 0,
+        is_shared: bool = False,
     ) -> Forget | None:
         """See `Invoker.invoke`."""
-        function = self.functions.find(namespace, function_id)
+        find = self.functions.find_any if is_shared else self.functions.find
+        function = find(namespace, function_id)
         if function is None:
             reply(None, self.functions.missing(namespace, function_id))
             return None

@@ -67,7 +67,13 @@ class Firing:
     def _condition(self, payload: bytes) -> None:
         binding = self._follower.binding
         condition = binding.config.condition_function_id or ""
-        self._forget = self._invoker.invoke(binding.namespace, condition, payload, self._decided)
+        self._forget = self._invoker.invoke(
+            binding.namespace,
+            condition,
+            payload,
+            self._decided,
+            is_shared=self._follower.is_durable,
+        )
 
     def _decided(self, result: bytes | None, failure: Failure | None) -> None:
         if failure is not None:
@@ -89,6 +95,7 @@ class Firing:
             self._handled,
             metadata=binding.metadata,
             depth=self._delivery.change.origin.depth + 1,
+            is_shared=self._follower.is_durable,
         )
 
     def _handled(self, result: bytes | None, failure: Failure | None) -> None:

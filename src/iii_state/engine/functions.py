@@ -1,9 +1,14 @@
-"""Which function id is answered by whom: by the engine itself, or by a worker."""
+"""Which function id is answered by whom: by the engine itself, or by a worker.
+
+Other workers that register an id that a worker has are its standbys: when the owner goes, the one
+that has stood by longest takes its place. Durable triggers share their work among all of them.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -104,6 +109,8 @@ class FunctionTable:
         self.builtins: dict[str, Builtin[Any]] = {}
         self._of_workers: dict[tuple[str, str], WorkerFunction] = {}
         self._namespaces: dict[str, set[str]] = {}
+        self._standbys: dict[tuple[str, str], dict[Worker, WorkerFunction]] = {}
+        self._turns = count()
 
     def add_builtin(self, function: Builtin[Any]) -> None:
         """Add a function of the engine's own."""
@@ -114,30 +121,64 @@ class FunctionTable:
         builtin = self.builtins.get(function_id)
         return builtin if builtin is not None else self._of_workers.get((namespace, function_id))
 
+    def find_any(self, namespace: str, function_id: str) -> Builtin[Any] | WorkerFunction | None:
+        """The same, but of those who stand by as well: whoever runs least, each in its turn."""
+        place = (namespace, function_id)
+        standbys = self._standbys.get(place)
+        if standbys is None:
+            return self.find(namespace, function_id)
+        every = [self._of_workers[place], *standbys.values()]
+        turn = next(self._turns) % len(every)
+        return min(every[turn:] + every[:turn], key=lambda each: len(each.worker.executing))
+
     def register(self, function: WorkerFunction) -> Worker | None:
         """Add or replace a worker's function.
 
-        Returns the worker that has the id already, if another one does; then nothing is changed.
+        Returns the worker that has the id already, if another one does; then this one stands by.
         """
         place = (function.namespace, function.id)
         present = self._of_workers.get(place)
         if present is not None and present.worker is not function.worker:
+            self._standbys.setdefault(place, {})[function.worker] = function
+            function.worker.standing_by[function.id] = function
             return present.worker
-        self._of_workers[place] = function
-        self._namespaces.setdefault(function.id, set()).add(function.namespace)
-        function.worker.functions[function.id] = function
+        self._own(place, function)
         return None
 
     def unregister(self, worker: Worker, function_id: str) -> None:
-        """Remove a function of this worker; others' are left alone."""
+        """Remove a function of this worker; others' are left alone. A standby takes its place."""
+        standby = worker.standing_by.pop(function_id, None)
+        if standby is not None:
+            self._leave((standby.namespace, function_id), worker)
         function = worker.functions.pop(function_id, None)
         if function is None:
             return
-        del self._of_workers[(function.namespace, function_id)]
+        place = (function.namespace, function_id)
+        standbys = self._standbys.get(place)
+        if standbys is not None:
+            successor = next(iter(standbys.values()))
+            self._leave(place, successor.worker)
+            del successor.worker.standing_by[function_id]
+            self._own(place, successor)
+            log.info("function %.200r goes over to worker %s", function_id, successor.worker.label)
+            return
+        del self._of_workers[place]
         namespaces = self._namespaces[function_id]
         namespaces.discard(function.namespace)
         if not namespaces:
             del self._namespaces[function_id]
+
+    def _own(self, place: tuple[str, str], function: WorkerFunction) -> None:
+        self._of_workers[place] = function
+        self._namespaces.setdefault(function.id, set()).add(function.namespace)
+        function.worker.functions[function.id] = function
+
+    def _leave(self, place: tuple[str, str], worker: Worker) -> None:
+        """Let a worker stand by no longer."""
+        standbys = self._standbys[place]
+        del standbys[worker]
+        if not standbys:
+            del self._standbys[place]
 
     def namespaces_of(self, function_id: str) -> list[str]:
         """The namespaces in which workers have this id, sorted."""

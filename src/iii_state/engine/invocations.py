@@ -36,11 +36,13 @@ class Invoker(Protocol):
         *,
         metadata: bytes | None = None,
         depth: int = 0,
+        is_shared: bool = False,
     ) -> Forget | None:
         """Call a function, wherever it is registered; `data` and `metadata` are JSON texts.
 
         What the function writes stands at `depth` in a chain of writes, as far as its SDK carries
         the call's trace on. Returns what drops the call; None when nobody runs it any more.
+        With `is_shared` any worker that offers the function may run it, not its owner alone.
         `reply` may be called before this returns (an unknown function fails at once with code
         `function_not_found`); if the worker that runs it goes away, with `invocation_stopped`.
         """

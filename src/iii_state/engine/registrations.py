@@ -87,7 +87,7 @@ class Registrations:
         if worker.namespace is None:
             self._grace.pop(worker).cancel()
             del self._waiting[worker]
-        for function_id in list(worker.functions):
+        for function_id in [*worker.standing_by, *worker.functions]:
             self._engine.functions.unregister(worker, function_id)
         worker.stop_executing()
         self._engine.triggers.owner_left(worker)
@@ -120,9 +120,8 @@ class Registrations:
             log.warning("worker %s may not take the function id %.200r", worker.label, function_id)
             self._reject(worker, namespace, function_id, "")
             return
-        if function_id not in worker.functions and self._is_full(
-            worker, "functions", len(worker.functions)
-        ):
+        known = worker.functions.keys() | worker.standing_by.keys()
+        if function_id not in known and self._is_full(worker, "functions", len(known)):
             return
         owner = self._engine.functions.register(
             WorkerFunction(
@@ -139,7 +138,7 @@ class Registrations:
         )
         if owner is not None:
             log.warning(
-                "worker %s may not register %.200r: worker %s has it",
+                "worker %s stands by for %.200r: worker %s has it",
                 worker.label,
                 function_id,
                 owner.label,

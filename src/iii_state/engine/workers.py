@@ -82,6 +82,8 @@ class Worker:
         self.message_bytes_max = MESSAGE_BYTES_SAFE
         self.origin = Origin(worker_id)
         self.functions: dict[str, WorkerFunction] = {}
+        self.standing_by: dict[str, WorkerFunction] = {}
+        """Those that another worker has, and that it would take over."""
         self.executing: dict[str, Call] = {}
         self.in_flight = InFlight(peer, calls_max, call_bytes_max)
         self.calls_open = 0
