@@ -32,8 +32,11 @@ from iii_state.stores.disk.scans import EntriesPage, Sight
 from iii_state.stores.disk.segment import Segments
 from iii_state.stores.orders import CreationOrder, NameOrder, Orders
 
-STEPS_MAX = 8192
+STEPS_MAX = 4096
 """Keys looked at in one turn of the event loop."""
+
+TABLES_MAX = 8
+"""Tables whose keys are copied in one turn."""
 
 ROUNDS_MAX = 64
 """Readings in one turn of the event loop."""
@@ -184,8 +187,10 @@ class Pages:
             order.add(made, revision)
             return
         names: list[str] = []
-        for table in scope.tables():
+        for number, table in enumerate(scope.tables(), 1):
             names += table
+            if not number % TABLES_MAX:
+                yield None
         order.names = yield SortReading(names)
         order.revision = revision
 
