@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 from durable_bench import Benches, DiskBench, Handler, benches, until
 
+from iii_state.engine import durables
 from iii_state.engine.store_ledger import CHECKPOINT, DEAD_LETTER, DEFINITION, StoreLedger
 
 CONFIG = {"scope": "s", "durable": "d", "retry": {"max_attempts": 1}}
@@ -190,6 +192,30 @@ async def test_what_cannot_be_read_stays_and_does_not_keep_the_server_from_start
     assert [each["name"] for each in told["triggers"]] == ["d"]
     assert notes.keys() == {"d", "future", "later"}
     assert list(ledger.dead_letters()) == []
+
+
+async def test_there_may_be_so_many_and_of_so_many_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durables, "DURABLES_MAX", 2)
+    monkeypatch.setattr(durables, "DEFINITION_BYTES_MAX", 400)
+    async with benches(tmp_path) as world:
+        bench, handler = await begun(world)
+        await bench.set(handler.client, "a")
+        bench = await world.kill(bench)
+        handler = Handler(bench.client())
+
+        def refusals(**config: Any) -> list[str]:
+            handler.client.bind(config["durable"], "f", config)
+            told = handler.client.got("triggerregistrationresult")
+            return [refusal["error"]["code"] for refusal in told]
+
+        assert refusals(durable="e", key="x" * 400) == ["LIMIT_EXCEEDED"]
+        assert refusals(durable="e") == []
+        assert refusals(durable="f") == ["LIMIT_EXCEEDED"]
+        assert refusals(durable="e", key="k") == []
+        await bench.ask(handler.client, "state::triggers", action="delete", name="d")
+        assert refusals(durable="f") == []
 
 
 async def test_nothing_is_skipped_over_many_kills(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ class DeadLetterBox:
         self._ledger = ledger
         self._clock_ms = clock_ms
         for letter in ledger.dead_letters():
-            letters.park(letter)
+            for dropped in letters.park(letter):
+                ledger.remove(dropped)
 
     def count(self, follower: Follower) -> int:
         """How many letters a binding has."""

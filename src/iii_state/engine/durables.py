@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 
+from iii_state.core.bindings import Binding
 from iii_state.core.checkpoints import Checkpoint
 from iii_state.engine.alarms import Alarm, milliseconds
 from iii_state.engine.followers import Follower
 from iii_state.engine.ledgers import Definition, Ledger
 from iii_state.engine.timers import Timers
+from iii_state.errors import LimitExceeded
 
 SAVE_MS = 100
 """How long an acknowledgement waits at most until it is written down."""
+
+DURABLES_MAX = 10_000
+DEFINITION_BYTES_MAX = 8 << 20
+"""What all of them bind, together: each segment of a log begins with it."""
 
 REVISIONS_BEHIND_MAX = 4096
 """How many changes that do not match are passed before that is written down."""
@@ -47,7 +53,32 @@ class Durables:
 
     def definitions(self) -> Iterable[Definition]:
         """Those that an earlier process left."""
-        return self._ledger.definitions()
+        self._defined = {each.name: each for each in self._ledger.definitions()}
+        return list(self._defined.values())
+
+    def require_room(self, binding: Binding) -> None:
+        """Refuse a durable binding that would be one too many.
+
+        Raises:
+            LimitExceeded: there are too many, or they are too large together.
+        """
+        name = binding.config.durable
+        if name is None:
+            return
+        others = [each for each in self._defined.values() if each.name != name]
+        size = Definition.of(binding).size + sum(each.size for each in others)
+        for limit, actual, bound in (
+            ("durable_triggers_max", len(others) + 1, DURABLES_MAX),
+            ("durable_triggers_bytes_max", size, DEFINITION_BYTES_MAX),
+        ):
+            if actual > bound:
+                raise LimitExceeded(
+                    f"The durable trigger {name!r} would make {limit} {actual}, more than {bound}; "
+                    f"delete those that are not needed any more with state::triggers",
+                    limit=limit,
+                    actual=actual,
+                    bound=bound,
+                )
 
     def checkpoint(self, name: str) -> Checkpoint | None:
         """Where a binding that is not served yet is to go on."""
@@ -87,7 +118,8 @@ class Durables:
         name = follower.binding.config.durable
         if name is not None:
             self._save(name, follower)
-            del self._served[name], self._saved[name]
+            del self._served[name]
+            self._saved.pop(name, None)
             self._moved.pop(name, None)
 
     def moved(self, follower: Follower) -> None:

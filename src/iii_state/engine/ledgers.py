@@ -47,6 +47,12 @@ class Definition(msgspec.Struct, frozen=True, array_like=True):
             initial_up_to,
         )
 
+    @property
+    def size(self) -> int:
+        """The bytes that it takes, roughly."""
+        names = self.name + self.binding_id + self.function_id + self.namespace
+        return len(names) + len(self.config or b"") + len(self.metadata or b"")
+
     def binding(self) -> Binding:
         """The binding.
 

@@ -119,6 +119,7 @@ class Reactions:
             Conflict: others bind the same durable name, and something else to it.
             RevisionCompacted: it is to start at a revision that is no longer kept.
             InvalidRequest: it is to start at a revision that is not there yet.
+            LimitExceeded: there are too many durable ones.
             StateError: the store cannot read what a durable binding left unfinished.
         """
         name = binding.config.durable
@@ -127,6 +128,7 @@ class Reactions:
         continues = follower is not None and binding.continues(follower.binding)
         if follower is not None and name is not None and not continues:
             _require_alone(follower, binding)
+        self._durables.require_room(binding)
         if not continues:
             self._beginnings.require_start(binding)
         initial_up_to = follower.initial_up_to if follower is not None and name else None
