@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from durable_bench import Handler, benches, until
 from engine_bench import Client, EngineBench, running_engine
 
+from iii_state.core.commands import Command, ListEntries, ListScopes, Outcome
 from iii_state.engine import initial
+from iii_state.errors import StorageError
 from iii_state.stores.memory import MemoryStore
 from iii_state.testing.clocks import FakeClock
 
@@ -224,3 +227,69 @@ async def test_a_durable_one_goes_on_among_the_entries_after_a_restart(tmp_path:
 async def until_quiet(handler: Handler) -> None:
     await asyncio.sleep(0.005)
     handler.answer_all()
+
+
+class SickStore(MemoryStore):
+    """A store whose lists fail as often as it is told to, at once or later."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeClock())
+        self.sick: list[Callable[[Outcome], None]] = []
+
+    def execute(self, command: Command) -> Outcome:
+        outcome = super().execute(command)
+        if isinstance(command, ListEntries | ListScopes) and self.sick:
+            self.sick.pop()(outcome)
+        return outcome
+
+
+def fails_at_once(_: Outcome) -> None:
+    raise StorageError("the disk is away")
+
+
+def fails_later(outcome: Outcome) -> None:
+    outcome.reading = failing()
+
+
+async def failing() -> None:
+    raise OSError("the disk is away")
+
+
+def ends_with_a_failure(outcome: Outcome) -> None:
+    outcome.failure = StorageError("the disk is away")
+    outcome.reading = asyncio.sleep(0)
+
+
+def is_slow(outcome: Outcome) -> None:
+    outcome.reading = asyncio.sleep(0)
+
+
+async def test_entries_that_cannot_be_read_are_read_again() -> None:
+    store = SickStore()
+    store.sick = [is_slow, ends_with_a_failure, fails_later, fails_at_once, is_slow, fails_at_once]
+    bench = EngineBench(store)
+    bench.engine.start()
+    handler = Handler(bench.client("w"))
+    await write(bench, handler.client, "a", "b")
+    handler.client.bind(config={"from": "initial"})
+    for _ in range(8):
+        await bench.pass_time(1)
+        events = await told(bench, handler)
+    await bench.engine.stop()
+    assert store.sick == []
+    assert events == [("created", "a", True), ("created", "b", True)]
+
+
+async def test_a_reading_that_ends_after_its_binding_changes_nothing() -> None:
+    store = SickStore()
+    store.sick = [is_slow]
+    bench = EngineBench(store)
+    bench.engine.start()
+    handler = Handler(bench.client("w"))
+    await write(bench, handler.client, "a")
+    handler.client.bind(config=INITIAL)
+    bench.timers.run()
+    handler.client.send("unregistertrigger", id="t", trigger_type="state")
+    events = await told(bench, handler)
+    await bench.engine.stop()
+    assert (events, store.sick) == ([], [])
