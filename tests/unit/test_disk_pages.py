@@ -220,6 +220,37 @@ async def test_cold_keys_made_again_do_not_fill_a_page_with_nothing(tmp_path: Pa
     await store.close()
 
 
+async def test_large_keys_made_again_take_no_room_where_they_were(tmp_path: Path) -> None:
+    store = await open_store(tmp_path)
+    await fill(store, 20)
+    await finish(store.execute(ListEntries("s", 0, 1, UNBOUNDED)))
+    for n in range(5):
+        await write(store, Delete("s", f"{n}"))
+        await write(store, Set("s", f"{n}", b"1" * 300_000))
+
+    page = await finish(store.execute(ListEntries("s", 0, 999, 400_000)))
+
+    assert keys_of(page) == [*(f"{n}" for n in range(5, 20)), "0", "1"]
+    await store.close()
+
+
+async def test_very_many_keys_are_counted_and_paged_in_turns(tmp_path: Path) -> None:
+    store = await open_store(tmp_path, cache_bytes=1 << 24)
+    await fill(store, 10_000)
+    await write(store, *(Delete("s", f"{n}") for n in range(5_000, 10_000)))
+
+    assert await finish(store.execute(Count("s", ""))) == [5000, 5000]
+    assert await finish(store.execute(Count("s", "1"))) == [1111, 1111]
+    keys = await finish(store.execute(ListKeys("s", UNBOUNDED, limit=9999)))
+    assert keys == sorted(b'"%d"' % n for n in range(5000))
+    read = store.execute(ListKeys("s", UNBOUNDED, limit=9999))
+    assert read.reading is not None
+    assert len(await finish(read)) == 5000
+    await write(store, *(Set("s", f"x {n}", b"1") for n in range(6_000)))
+    assert await finish(store.execute(Count("s", "x"))) == [6000, 6000]
+    await store.close()
+
+
 async def test_one_key_in_very_many_is_found_by_its_prefix(tmp_path: Path) -> None:
     store = await open_store(tmp_path)
     await fill(store, 20_000)

@@ -13,6 +13,7 @@ from engine_bench import SETTINGS, Client, EngineBench, running_engine
 from iii_state.core.commands import Command, Outcome, Set, Transact
 from iii_state.engine.engine import Engine, random_ids
 from iii_state.engine.listing_functions import ENVELOPE_BYTES
+from iii_state.errors import StoreReadOnly
 from iii_state.stores.disk import DiskStore
 from iii_state.stores.memory import MemoryStore
 from iii_state.testing.clocks import FakeClock
@@ -284,6 +285,26 @@ async def test_many_keys_are_removed_some_a_commit(
 
     assert answer["result"] == {"deleted": 2500, "last_revision": 5000}
     assert store.sizes == sizes
+
+
+class Refusing(Noting):
+    """A store that takes one transaction and no more."""
+
+    def execute(self, command: Command) -> Outcome:
+        if isinstance(command, Transact) and self.sizes:
+            raise StoreReadOnly("Writes are refused")
+        return super().execute(command)
+
+
+async def test_a_clear_that_is_refused_half_way_says_how_far_it_got() -> None:
+    store = Refusing(FakeClock())
+    for n in range(1500):
+        store.execute(Set("s", f"{n}", b"1"))
+    async with running_engine(store=store) as bench:
+        error = (await remove(bench, bench.client(), "clear"))["error"]
+
+    assert error["code"] == "STORE_READ_ONLY"
+    assert error["details"] == {"deleted": 1000, "last_revision": 2500}
 
 
 async def test_keys_made_while_a_scope_is_cleared_stay(bench: EngineBench) -> None:
