@@ -21,6 +21,7 @@ nothing was changed and nothing was lost.
     ├── RevisionCompacted       the change log no longer reaches back that far
     ├── StorageError            the store cannot do it
     │   ├── DiskFull            no room for the write; it is taken again once there is
+    │   │   └── StoreHindered   room, but the system refuses a file; else the same
     │   ├── TooManyFiles        no file descriptor left for the next file; as DiskFull
     │   ├── OutcomeUnknown      a sync failed: the write may or may not survive
     │   └── StoreReadOnly       after a failed sync, until restart
@@ -152,6 +153,15 @@ class TooManyFiles(StorageError):
     """No file descriptor is left for the next file of the log. Nothing changed; as `DiskFull`."""
 
     code = "TOO_MANY_FILES"
+
+
+class StoreHindered(DiskFull):
+    """The system refuses the store a file: not allowed, or no memory. Nothing changed.
+
+    As with a full disk writes are taken again once it is given. Details: `directory`, `reason`.
+    """
+
+    code = "STORE_HINDERED"
 
 
 class OutcomeUnknown(StorageError):

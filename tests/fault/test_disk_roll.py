@@ -59,9 +59,9 @@ async def test_without_descriptors_the_log_does_not_roll_and_goes_on_when_there_
     await again.close()
 
 
-@pytest.mark.parametrize("opened", range(1, 6))
+@pytest.mark.parametrize("opened", range(6))
 async def test_descriptors_may_run_out_at_any_step_of_a_roll(opened: int) -> None:
-    """`opened` more descriptors are there; after a failure there are many."""
+    """`opened` more descriptors are there, a roll needs two; after a failure there are many."""
     files = FewDescriptors()
     store = await open_store(files)
     number = failures = 0
@@ -83,7 +83,7 @@ async def test_descriptors_may_run_out_at_any_step_of_a_roll(opened: int) -> Non
         assert again.execute(Get("s", f"key {each}")).entry is not None
     assert again.revision == number
     await again.close()
-    assert failures > 0 or opened > 2
+    assert failures > 0 or opened >= 2
 
 
 class FewDescriptors(FaultyFiles):

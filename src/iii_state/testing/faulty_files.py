@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from iii_state.stores.disk.files import Files
+from iii_state.stores.disk.files import Files, SyncFailed
 
 
 @dataclass
@@ -63,12 +64,14 @@ class FaultyFiles(Files):
     `cut_at` counts operations that change something (`operations`): the one with that number, and
     all after it, fail as if the power were gone. `failing_sync` is the number of the sync that
     fails (`syncs` counts them). `room_bytes` bounds the length of all files together. Without
-    `has_descriptors` nothing more is opened.
+    `has_descriptors` nothing more is opened. `refused` are the numbers of requests for a name
+    (opening, renaming, removing; `requests` counts them) that fail with `refused_errno`.
     """
 
     shared = False
 
     def __init__(self) -> None:
+        super().__init__()
         self.operations = 0
         self.syncs = 0
         self.cut_at: int | None = None
@@ -76,6 +79,9 @@ class FaultyFiles(Files):
         self.room_bytes: int | None = None
         self.is_cut = False
         self.has_descriptors = True
+        self.requests = 0
+        self.refused: Container[int] = ()
+        self.refused_errno = errno.EACCES
         self._names: dict[Path, _Inode] = {}
         self._durable_names: dict[Path, _Inode] = {}
         self._pending_names: list[list[Name]] = []
@@ -137,6 +143,18 @@ class FaultyFiles(Files):
             self.is_cut = True
             self._require_power()
 
+    def _request(self) -> None:
+        """Count a request for a name; called before anything is changed."""
+        self._require_power()
+        self.requests += 1
+        if self.requests in self.refused:
+            raise OSError(self.refused_errno, os.strerror(self.refused_errno))
+
+    @property
+    def descriptors(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
     def _require_descriptors(self) -> None:
         if not self.has_descriptors:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -156,9 +174,13 @@ class FaultyFiles(Files):
         self._require_power()
         return sorted(path.name for path in self._names if path.parent == directory)
 
+    def enter(self, directory: Path, name: str) -> int:
+        """See `Files`. Nothing else ever takes the path of a directory here."""
+        return self.open(directory / name, create=True)
+
     def open(self, path: Path, *, create: bool = False, write: bool = True) -> int:
         """See `Files`."""
-        self._require_power()
+        self._request()
         self._require_descriptors()
         inode = self._names.get(path)
         if inode is None:
@@ -209,7 +231,7 @@ class FaultyFiles(Files):
         inode = self._open[fd]
         if self.syncs == self.failing_sync:
             inode.is_failing = True
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            raise SyncFailed(errno.EIO, os.strerror(errno.EIO))
         inode.sync()
 
     def truncate(self, fd: int, size: int) -> None:
@@ -235,7 +257,7 @@ class FaultyFiles(Files):
 
     def rename(self, old: Path, new: Path) -> None:
         """See `Files`."""
-        self._require_power()
+        self._request()
         inode = self._names.pop(old, None)
         if inode is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(old))
@@ -245,14 +267,13 @@ class FaultyFiles(Files):
 
     def unlink(self, path: Path) -> None:
         """See `Files`."""
-        self._require_power()
+        self._request()
         if self._names.pop(path, None) is not None:
             self._pending_names.append([(path, None)])
             self._change()
 
     def sync_directory(self, directory: Path) -> None:
         """See `Files`."""
-        self._require_descriptors()
         self._change()
         self._durable_names = dict(self._names)
         self._pending_names.clear()

@@ -1,7 +1,7 @@
-"""The process that performs one compaction job: `python -m iii_state.stores.disk JOB`.
+"""The process that performs one compaction job: `python -m iii_state.stores.disk JOB FD`.
 
-Started by the server, at low priority; `JOB` is the job as JSON. It ends when its standard input
-does, so that it never outlives the server.
+Started by the server, at low priority; `JOB` is the job as JSON, `FD` the open directory. It ends
+when its standard input does, so that it never outlives the server.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from pathlib import Path
 
 import msgspec
 
@@ -26,7 +27,10 @@ def main(arguments: list[str]) -> int:
     os.nice(10)
     threading.Thread(target=_end_with_server, daemon=True).start()
     try:
-        perform(msgspec.json.decode(arguments[0].encode(), type=Job), Files())
+        job = msgspec.json.decode(arguments[0].encode(), type=Job)
+        files = Files()
+        files.take_over(Path(job.directory), int(arguments[1]))
+        perform(job, files)
     except OSError as error:
         print(error, file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ a process of its own (`__main__.py`), so that it costs the event loop nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 from zlib import crc32
@@ -72,15 +73,12 @@ def perform(job: Job, files: Files) -> None:
             source.require_whole()
             _write_hint(files, directory / job.hint, encode_hint(source.segment, digest))
         return
-    sources = [_Source(files, directory / name) for name in job.run]
-    try:
+    with ExitStack() as opened:
+        sources = [opened.enter_context(_Source(files, directory / name)) for name in job.run]
         newest = _newest(sources)
         for name in job.later:
             _drop_superseded(newest, files, directory / name)
         _Merge(files, job, sources).write(newest)
-    finally:
-        for source in sources:
-            source.close()
 
 
 class _Source:

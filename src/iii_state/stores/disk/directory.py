@@ -101,7 +101,8 @@ def claim(directory: Path, files: Files, now_ms: int) -> tuple[int, bytes]:
             reason=str(error.strerror),
         ) from error
     try:
-        if IDENTITY in names:
+        # Again: before the lock was held, another process may have made the store.
+        if IDENTITY in files.names(directory):
             return fd, read_identity(directory, files)
         return fd, _write_identity(directory, files, now_ms)
     except BaseException:
@@ -118,7 +119,7 @@ def refuse_foreign(directory: Path, names: list[str]) -> None:
         raise StoreForeign(
             f"{directory} holds data of the original iii engine ({others[0]}), which was left "
             f"untouched; start with another data directory. Moving in is "
-            f"`iii-state migrate iii {directory}`, which comes with a later release",
+            f"`iii-state migrate iii {directory} --data-dir NEW`",
             directory=str(directory),
             found=others[0],
         )
@@ -141,10 +142,13 @@ def refuse_foreign(directory: Path, names: list[str]) -> None:
 def take_lock(directory: Path, files: Files) -> int:
     """Lock the directory for this process; the descriptor returned holds the lock.
 
+    It also keeps the directory: should that be moved away, its files are still those that are
+    written, and never those of a store that is begun at its path.
+
     Raises:
         StoreLocked: another process holds it.
     """
-    fd = files.open(directory / LOCK, create=True)
+    fd = files.enter(directory, LOCK)
     _require_lock(directory, files, fd)
     files.truncate(fd, 0)
     files.write(fd, f"{os.getpid()}\n".encode(), 0)
@@ -258,7 +262,7 @@ def forget_stopped(directory: Path, files: Files) -> None:
 def note_relaxed(directory: Path, files: Files) -> None:
     """Record that changes are acknowledged before they are durable (file `RELAXED`).
 
-    After a crash, revisions that were lost may have been seen: the next start skips some.
+    After a crash, revisions that were lost may have been seen: the next start skips some. Written
+    even when it is there: its name may never have become durable.
     """
-    if RELAXED not in files.names(directory):
-        files.write_file(directory / RELAXED, encode_note({"acknowledged": "before the sync"}))
+    files.write_file(directory / RELAXED, encode_note({"acknowledged": "before the sync"}))

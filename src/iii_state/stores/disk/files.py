@@ -2,7 +2,7 @@
 
 The store touches the file system through `Files` only, so that a subclass
 (`iii_state.testing.faulty_files`) can drop or tear what was not synced, fail syncs or run out of
-room. Errors are plain `OSError`: what they mean is decided by the caller.
+room. Errors are plain `OSError`, `SyncFailed` among them: what they mean is decided by the caller.
 """
 
 from __future__ import annotations
@@ -11,12 +11,20 @@ import errno
 import fcntl
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None) if sys.platform == "darwin" else None
 
 _SYNCED = getattr(os, "RWF_DSYNC", 0)
 """Linux writes and syncs in one call."""
+
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class SyncFailed(OSError):
+    """What was written or renamed before may be lost. Trying again would prove nothing."""
 
 
 class Files:
@@ -29,25 +37,67 @@ class Files:
     shared = True
     """Whether another process sees the same files, so that compaction can run in one."""
 
+    def __init__(self) -> None:
+        self._entered: dict[Path, int] = {}
+        self._kept: dict[int, tuple[Path, int]] = {}
+
+    def enter(self, directory: Path, name: str) -> int:
+        """Open a file of a directory, made if need be, and keep the directory open with it.
+
+        While the file is open, names in that directory are looked up in the directory itself: when
+        it is moved away they go with it, and nothing touches what takes its path. `sync_directory`
+        needs no descriptor then.
+        """
+        within = os.open(directory, _DIRECTORY)
+        try:
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640, dir_fd=within)
+        except OSError:
+            os.close(within)
+            raise
+        self._kept[fd] = (directory, within)
+        self._entered.setdefault(directory, within)
+        return fd
+
+    def take_over(self, directory: Path, within: int) -> None:
+        """Look names in a directory up in an open one, as `enter` does."""
+        self._entered[directory] = within
+
+    def entered(self, directory: Path) -> int | None:
+        """The descriptor of a directory that was entered."""
+        return self._entered.get(directory)
+
+    def _at(self, path: Path) -> tuple[Path | str, int | None]:
+        """A path, or a name and the directory that it is in."""
+        within = self._entered.get(path.parent)
+        return (path, None) if within is None else (path.name, within)
+
     def make_directory(self, directory: Path) -> None:
         """Create a directory and its parents, unless it is there."""
         directory.mkdir(parents=True, exist_ok=True)
 
     def names(self, directory: Path) -> list[str]:
         """The names in a directory, ascending; empty when it does not exist."""
+        within = self._entered.get(directory)
         try:
-            return sorted(os.listdir(directory))
+            return sorted(os.listdir(directory if within is None else within))
         except FileNotFoundError:
             return []
 
     def open(self, path: Path, *, create: bool = False, write: bool = True) -> int:
         """Open a file to read and, unless told otherwise, to write."""
         flags = os.O_CLOEXEC | (os.O_RDWR if write else os.O_RDONLY)
-        return os.open(path, flags | (os.O_CREAT if create else 0), 0o640)
+        name, within = self._at(path)
+        return os.open(name, flags | (os.O_CREAT if create else 0), 0o640, dir_fd=within)
 
     def close(self, fd: int) -> None:
-        """Let go of a descriptor, and of its lock."""
+        """Let go of a descriptor, of its lock, and of the directory that was entered with it."""
+        kept = self._kept.pop(fd, None)
         os.close(fd)
+        if kept is not None:
+            directory, within = kept
+            if self._entered.get(directory) == within:
+                del self._entered[directory]
+            os.close(within)
 
     def read(self, fd: int, size: int, offset: int) -> bytes:
         """At most `size` bytes from `offset`; fewer only where the file ends."""
@@ -81,11 +131,18 @@ class Files:
             self.sync(fd)
 
     def sync(self, fd: int) -> None:
-        """Return once the file's contents and length are on the device."""
-        if _FULL_SYNC is not None:
-            fcntl.fcntl(fd, _FULL_SYNC)
-        else:
-            os.fdatasync(fd)
+        """Return once the file's contents and length are on the device.
+
+        Raises:
+            SyncFailed: they may never be.
+        """
+        try:
+            if _FULL_SYNC is not None:
+                fcntl.fcntl(fd, _FULL_SYNC)
+            else:
+                os.fdatasync(fd)
+        except OSError as error:
+            raise SyncFailed(*error.args) from error
 
     def truncate(self, fd: int, size: int) -> None:
         """Cut the file to `size` bytes, or fill it up with zeros."""
@@ -110,19 +167,31 @@ class Files:
 
     def rename(self, old: Path, new: Path) -> None:
         """Give a file another name, replacing what had it."""
-        os.rename(old, new)
+        old_name, old_within = self._at(old)
+        new_name, new_within = self._at(new)
+        os.rename(old_name, new_name, src_dir_fd=old_within, dst_dir_fd=new_within)
 
     def unlink(self, path: Path) -> None:
         """Remove a name; no error when it is gone already."""
-        path.unlink(missing_ok=True)
+        name, within = self._at(path)
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=within)
 
     def sync_directory(self, directory: Path) -> None:
-        """Return once created, renamed and removed names are on the device."""
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        """Return once created, renamed and removed names are on the device.
+
+        Raises:
+            SyncFailed: they may never be.
+        """
+        within = self._entered.get(directory)
+        fd = os.open(directory, _DIRECTORY) if within is None else within
         try:
             os.fsync(fd)
+        except OSError as error:
+            raise SyncFailed(*error.args) from error
         finally:
-            os.close(fd)
+            if within is None:
+                os.close(fd)
 
     def lock(self, fd: int) -> bool:
         """Take the file's exclusive lock; false when somebody else has it."""

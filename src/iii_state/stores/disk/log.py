@@ -7,12 +7,20 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from zlib import crc32
 
 import msgspec
 
-from iii_state.errors import DiskFull, OutcomeUnknown, StateError, StoreReadOnly, TooManyFiles
+from iii_state.errors import (
+    DiskFull,
+    OutcomeUnknown,
+    StateError,
+    StoreHindered,
+    StoreReadOnly,
+    TooManyFiles,
+)
 from iii_state.stores.disk.directory import (
     RELAXED,
     TEMPORARY_SUFFIX,
@@ -22,6 +30,7 @@ from iii_state.stores.disk.directory import (
     segment_name,
     write_stopped,
 )
+from iii_state.stores.disk.files import SyncFailed
 from iii_state.stores.disk.format import (
     FORMAT_VERSION,
     RECORDS,
@@ -38,6 +47,12 @@ log = logging.getLogger("iii_state.stores.disk")
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+REMEDIES = {
+    errno.ENOMEM: "free some memory",
+    errno.EACCES: "let this user write in the directory",
+    errno.EPERM: "let this user write in the directory",
+}
+"""What to do when a file is not opened, made or renamed for another reason that can pass."""
 
 
 class PlacedBlock(msgspec.Struct, frozen=True, gc=False):
@@ -47,22 +62,19 @@ class PlacedBlock(msgspec.Struct, frozen=True, gc=False):
     data: bytes
 
 
-class NextSegment(msgspec.Struct):
-    """The file that follows the active segment, opened before the seal says that it does.
-
-    With a `header`, it has its name, and what is left is to make that durable.
-    """
+class NextSegment(msgspec.Struct, frozen=True):
+    """The file that follows the active segment, opened before the seal says that it does."""
 
     runway: Runway
     fd: int
-    header: SegmentHeader | None = None
 
 
 class Log:
     """Blocks go behind one another in the active segment.
 
     One `append` or `sync` at a time, from any thread. `do_chores` may run beside them. After a
-    failed write or sync (`failure`) nothing is written any more.
+    failed write or sync (`failure`) nothing is written any more. In a `shortage` every step before
+    the block itself can be taken again.
     """
 
     def __init__(
@@ -75,7 +87,7 @@ class Log:
     ) -> None:
         self.failure: StateError | None = None
         self.shortage: StateError | None = None
-        """What is missing for the next write: room, or a descriptor. It may be found again."""
+        """What is missing for the next write: room, or a file. It may be found again."""
         self.is_hindered = False
         """Whether a write would fail, unless room is found: for either of the two above."""
         self.sequence = 0
@@ -141,7 +153,7 @@ class Log:
         steps below: only `make_ready` and `put` wait for the device.
 
         Raises:
-            DiskFull, TooManyFiles: no room, no descriptor. Nothing was written.
+            DiskFull, TooManyFiles, StoreHindered: no room, no file. Nothing was written.
             OutcomeUnknown: the device failed. From now on every write fails.
         """
         self.make_ready(payload, is_relaxed=is_relaxed)
@@ -158,7 +170,8 @@ class Log:
         """Enter the segment that a block belongs into.
 
         Raises:
-            DiskFull, TooManyFiles, OutcomeUnknown: as `append`.
+            DiskFull, TooManyFiles, StoreHindered, OutcomeUnknown: as `append`. Called again, it
+                goes on where it was left.
             StoreReadOnly: the device failed before. Nothing was written.
         """
         if self.failure is not None:
@@ -171,7 +184,7 @@ class Log:
             if self.active.is_sealed:
                 self._enter_next()
         except OSError as error:
-            raise self._failed(error) from error
+            raise self._not_ready(error) from error
 
     def place(self, payload: Payload) -> PlacedBlock:
         """Make the bytes of the next block."""
@@ -273,13 +286,26 @@ class Log:
                 raise
             runway.end = max(runway.end, end)
 
-    def _failed(self, error: OSError) -> StateError:
-        self.is_hindered = True
-        if error.errno in NO_ROOM:
-            self.shortage = disk_full(self._directory)
-            return self.shortage
-        if error.errno in NO_DESCRIPTORS:
+    def _not_ready(self, error: OSError) -> StateError:
+        """Note what came in the way of a block of which nothing was written yet."""
+        number = error.errno
+        if number in NO_DESCRIPTORS:
             self.shortage = too_many_files(self._directory)
+        elif number in REMEDIES and not isinstance(error, SyncFailed):
+            self.shortage = hindered(self._directory, error, REMEDIES[number])
+        else:
+            return self._failed(error)
+        self.is_hindered = True
+        return self.shortage
+
+    def _failed(self, error: OSError) -> StateError:
+        """Note what came in the way of writing or syncing blocks.
+
+        A sync is not tried again: what it was to make durable may be lost by now.
+        """
+        self.is_hindered = True
+        if error.errno in NO_ROOM and not isinstance(error, SyncFailed):
+            self.shortage = disk_full(self._directory)
             return self.shortage
         log.error(
             "Writing to %s failed, writes are refused from now on: %s", self.active.path, error
@@ -316,8 +342,11 @@ class Log:
         self.require_home()
         former = self.active
         seal = self._header(SEAL, Payload(b"", b"", 0, 0, 0, self._clock_ms()))
-        self._write(seal.encode(), is_relaxed=True)
-        self._files.sync(former.fd)
+        try:
+            self._write(seal.encode(), is_relaxed=True)
+            self._files.sync(former.fd)
+        except OSError as error:
+            raise self._failed(error) from error
         self.sequence = self.durable_sequence = seal.sequence
         former.note_block(seal, former.end)
         former.file_bytes = self.file_bytes
@@ -335,43 +364,44 @@ class Log:
         with self._next_lock:
             if self._next is None:
                 self.require_home()
-                path = self._next_path()
-                runway = Runway(self._files, path, 0, create=True)
-                try:
-                    runway.extend(min(CHUNK_BYTES_MIN, self.segment_bytes))
-                    self._files.sync_directory(self._directory)
-                    self._next = NextSegment(runway, self._files.open(path))
-                except OSError:
-                    runway.close()
-                    raise
+                self._next = self._make_next()
             return self._next
 
+    def _make_next(self) -> NextSegment:
+        """Make the next file, with room in it. What was left half made is made from its start."""
+        path = self._next_path()
+        with ExitStack() as opened:
+            runway = Runway(self._files, path, 0, create=True)
+            opened.callback(runway.close)
+            fd = self._files.open(path)
+            opened.callback(self._files.close, fd)
+            runway.extend(min(CHUNK_BYTES_MIN, self.segment_bytes))
+            self._files.sync_directory(self._directory)
+            opened.pop_all()
+        return NextSegment(runway, fd)
+
     def _enter_next(self) -> None:
-        """Go on in the next file. What cannot be done now is done when this is called again."""
+        """Go on in the next file. When its name is refused, all of this can be done again."""
         self.require_home()
         following = self._prepare_next()
         temporary = self._next_path()
         path = temporary.with_suffix("")
-        fd, header = following.fd, following.header
-        if header is None:
-            number = int(path.name.partition("-")[0])
-            header = SegmentHeader(
-                FORMAT_VERSION,
-                0,
-                secrets.randbits(32),
-                number,
-                number,
-                self.base_revision,
-                self.sequence + 1,
-                self._clock_ms(),
-                self._store_id,
-            )
-            self._files.write(fd, header.encode(), 0)
-            self._files.sync(fd)
-            self._files.rename(temporary, path)
-            following.header = header
+        number = int(path.name.partition("-")[0])
+        header = SegmentHeader(
+            FORMAT_VERSION,
+            0,
+            secrets.randbits(32),
+            number,
+            number,
+            self.base_revision,
+            self.sequence + 1,
+            self._clock_ms(),
+            self._store_id,
+        )
+        self._files.write_synced(following.fd, header.encode(), 0)
+        self._files.rename(temporary, path)
         self._files.sync_directory(self._directory)
-        self._segments.ordered.append(self._segments.open(path, fd, header))
+        self._segments.ordered.append(self._segments.open(path, following.fd, header))
         self._runway, self._next = following.runway, None
 
     # -- room -----------------------------------------------------------------------------------
@@ -382,6 +412,8 @@ class Log:
         runway = self._runway
         if runway is None or self.is_hindered or self._block_bytes > BLOCK_BYTES_MAX:
             return False
+        if not self._is_written:
+            return False  # The directory may still say where the log ended: it must not grow.
         if runway.end < self.segment_bytes:
             return runway.end - self.position < runway.chunk_bytes // 2
         return self._next is None and self.position > self.segment_bytes // 2
@@ -398,20 +430,24 @@ class Log:
                 self._prepare_next().runway.extend(self.segment_bytes)
         except OSError as error:
             # Not to be found out by a commit: the device may report a failure only once.
-            self._failed(error)
+            self._not_ready(error)
 
     def find_room(self, block_bytes: int) -> bool:
-        """Whether a block of that length fits, now that there was no room before."""
+        """Whether a block of that length can be taken, now that there was a shortage before.
+
+        Raises:
+            StoreReadOnly: the device failed.
+        """
         runway = self._runway
         try:
             if runway is None or self.will_roll(block_bytes):
                 self._prepare_next()
-            else:
+            elif self._is_written:
                 runway.extend(self.position + block_bytes)
         except OSError as error:
-            # Not a failure yet: nothing was written.
-            if error.errno in NO_DESCRIPTORS:
-                self.shortage = too_many_files(self._directory)
+            self._not_ready(error)
+            if self.failure is not None:
+                raise read_only(self.failure) from error
             return False
         self.shortage = None
         self.is_hindered = self.failure is not None
@@ -421,6 +457,9 @@ class Log:
 
     def close(self, revision: int, next_revision: int) -> None:
         """Sync, give back what was written ahead, and record that the stop was orderly.
+
+        When only the record cannot be made that is logged, not raised: nothing is lost, the next
+        start is that after a crash.
 
         Raises:
             DiskFull, OutcomeUnknown: the device failed; the next start is that after a crash.
@@ -437,14 +476,22 @@ class Log:
             self.require_home()
             self._files.truncate(active.fd, active.end)
             self._files.sync(active.fd)
-            if self._next is not None and not active.is_sealed:
+        except OSError as error:
+            raise self._failed(error) from error
+        stopped = Stopped(active.path.name, active.end, self.sequence, revision, next_revision)
+        try:
+            if not active.is_sealed:
                 self._files.unlink(self._next_path())
-            stopped = Stopped(active.path.name, active.end, self.sequence, revision, next_revision)
             write_stopped(self._directory, self._files, stopped)
             if self._is_written:
                 self._files.unlink(self._directory / RELAXED)
         except OSError as error:
-            raise self._failed(error) from error
+            log.warning(
+                "That %s was closed in order could not be recorded (%s): the next start is that "
+                "after a crash, nothing is lost",
+                self._directory,
+                error.strerror,
+            )
 
 
 def disk_full(directory: Path) -> DiskFull:
@@ -463,6 +510,16 @@ def too_many_files(directory: Path) -> TooManyFiles:
         f"was not taken; close some files or raise the limit (`ulimit -n`), writes are taken again "
         f"by themselves",
         directory=str(directory),
+    )
+
+
+def hindered(directory: Path, error: OSError, remedy: str) -> StoreHindered:
+    """The error for a write for which the system refuses a file."""
+    return StoreHindered(
+        f"the system refuses a file in {directory} ({error.strerror}): the write was not taken; "
+        f"{remedy}, writes are taken again by themselves",
+        directory=str(directory),
+        reason=str(error.strerror),
     )
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from iii_state.stores.disk.directory import (
     TEMPORARY_SUFFIX,
     segment_name,
 )
+from iii_state.stores.disk.files import SyncFailed
 from iii_state.stores.disk.format import SEGMENT_HEADER_BYTES, decode_segment_header
 from iii_state.stores.disk.hints import Group, Hint, apply_head, decode_hint
 from iii_state.stores.disk.index import Index, place_at
@@ -84,6 +86,7 @@ class Maintenance:
         self._work: asyncio.Task[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._retired: list[Segment] = []
+        self._unfinished: list[Segment] = []
         self._replaced: list[Segment] = []
         self._is_damaged = False
         self._is_closing = False
@@ -94,7 +97,8 @@ class Maintenance:
             self._chore = asyncio.wrap_future(self._executor.submit(self._log.do_chores))
             self._chore.add_done_callback(self._chore_done)
         if self._log.retired:
-            self._retired += self._log.retired
+            self._retired += self._unfinished + self._log.retired
+            self._unfinished.clear()
             self._log.retired.clear()
             self._retention.trim()
             self._log.base_revision = self._retention.revision
@@ -112,7 +116,7 @@ class Maintenance:
         try:
             while not self._is_closing and not self._is_damaged:
                 if self._retired:
-                    await self._finish_retired(self._retired.pop(0))
+                    await self._try_to_finish(self._retired.pop(0))
                 elif (run := self._next_run()) is not None:
                     await self._compact(run)
                 else:
@@ -134,6 +138,17 @@ class Maintenance:
             await self._work
 
     # -- sealed segments ------------------------------------------------------------------------
+
+    async def _try_to_finish(self, segment: Segment) -> None:
+        """Finish a segment now, or when the next one is sealed; unless it was merged meanwhile."""
+        if segment not in self._segments.ordered:
+            return
+        try:
+            await self._finish_retired(segment)
+        except OSError as error:
+            if not self._is_closing:
+                log.warning("The hint of %s is written later: %s", segment.path, error)
+            self._unfinished.append(segment)
 
     async def _finish_retired(self, segment: Segment) -> None:
         """Give back the zeros behind a seal, and write the hint."""
@@ -189,28 +204,44 @@ class Maintenance:
         await self._move(hint, {segment.slot for segment in run}, merged.slot)
         self._retention.inherit(run, merged, dead_before)
         self._replaced += run
-        await self._in_thread(lambda: self._remove_files(run, merged))
-        self.release()
+        try:
+            await self._in_thread(lambda: self._remove_files(run, merged))
+        finally:
+            self.release()
 
     def _install(self, job: Job, path: Path) -> tuple[Segment, Hint]:
-        """Give the files of a finished merge their names. A crash at any point leaves one truth."""
-        self._log.require_home()
+        """Give the files of a finished merge their names. A crash at any point leaves one truth.
+
+        Once the merged file has its name the merge must be gone through with: given up then, a
+        later merge of other segments could overlap with the file.
+
+        Raises:
+            OSError: before that. What the merge has written is removed.
+        """
         files = self._files
+        target, hint_target = self._directory / job.target, self._directory / job.hint
         hint_path = path.with_suffix(HINT_SUFFIX)
-        # A hint of this name, if any, belongs to the file that is replaced.
-        files.unlink(hint_path)
-        files.rename(self._directory / job.target, path)
-        files.rename(self._directory / job.hint, hint_path)
-        files.sync_directory(self._directory)
-        fd = files.open(path)
-        file_bytes = files.size(fd)
-        header = decode_segment_header(files.read(fd, SEGMENT_HEADER_BYTES, 0))
-        hint = None
-        if header is not None:
-            hint = decode_hint(files.read_file(hint_path), header, file_bytes)
-        if header is None or hint is None:
-            files.close(fd)
-            raise OSError(f"{path} does not hold what compaction wrote")
+        with ExitStack() as undo:
+            undo.callback(files.unlink, hint_target)
+            undo.callback(files.unlink, target)
+            self._log.require_home()
+            fd = files.open(target)
+            undo.callback(files.close, fd)
+            file_bytes = files.size(fd)
+            header = decode_segment_header(files.read(fd, SEGMENT_HEADER_BYTES, 0))
+            hint = None
+            if header is not None:
+                hint = decode_hint(files.read_file(hint_target), header, file_bytes)
+            if header is None or hint is None:
+                raise OSError(f"{target} does not hold what compaction wrote")
+            # A hint of this name, if any, belongs to the file that is replaced.
+            files.unlink(hint_path)
+            files.rename(target, path)
+            undo.pop_all()
+        try:
+            files.rename(hint_target, hint_path)
+        except OSError as error:
+            log.warning("The hint %s was not written (%s); starts are slower", hint_path, error)
         segment = self._segments.open(path, fd, header)
         segment.file_bytes = file_bytes
         apply_head(segment, hint.head)
@@ -230,7 +261,17 @@ class Maintenance:
             move(scope, key, from_slots, place_at(slot, offset))
 
     def _remove_files(self, run: list[Segment], merged: Segment) -> None:
+        """Remove what is superseded, or leave it to the next start.
+
+        Raises:
+            OSError: not all of it was removed.
+            StorageError: the merged file may not be durable; nothing may be removed any more.
+        """
         self._log.require_home()
+        try:
+            self._files.sync_directory(self._directory)
+        except SyncFailed as error:
+            raise StorageError(f"{self._directory} cannot be synced: {error.strerror}") from error
         for segment in run:
             if segment.path != merged.path:
                 self._files.unlink(segment.path)
@@ -268,10 +309,13 @@ class Maintenance:
             raise
 
     def _perform_apart(self, job: Job) -> None:
+        directory = self._files.entered(self._directory)
+        assert directory is not None, "the store has entered its directory"
         command = [sys.executable, "-m", "iii_state.stores.disk"]
         # The process ends by itself when its standard input does, so that it never outlives us.
         with subprocess.Popen(
-            [*command, msgspec.json.encode(job).decode()],
+            [*command, msgspec.json.encode(job).decode(), str(directory)],
+            pass_fds=[directory],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
