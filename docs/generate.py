@@ -17,7 +17,7 @@ from iii_state.cli import COMMANDS, cli
 from iii_state.engine import state_schemas
 from iii_state.engine.engine import Engine
 from iii_state.engine.functions import Builtin
-from iii_state.engine.state import OWNER
+from iii_state.engine.state_function import OWNER
 from iii_state.engine.state_schemas import Schema
 from iii_state.settings import LISTENER, SETTINGS, STATE, Section, Setting, Settings
 from iii_state.stores.memory import MemoryStore

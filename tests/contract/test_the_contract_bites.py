@@ -222,7 +222,9 @@ class CarriesOutWhatTheGuardsForbid(MemoryStore):
 
 
 class KeepsRemovedNotes(MemoryStore):
-    def note(self, kind: int, name: str, payload: bytes | None) -> Outcome:
+    def note(
+        self, kind: int, name: str, payload: bytes | None, *, is_tied: bool = False
+    ) -> Outcome:
         return super().note(kind, name, b"" if payload is None else payload)
 
 

@@ -17,6 +17,9 @@ from iii_state.testing.faulty_files import FaultyFiles
 
 DIRECTORY = Path("/data")
 SCOPES = ("a", "b")
+NOTE = 99
+"""A kind of note."""
+
 Model = dict[tuple[str, str], tuple[bytes, int]]
 """The value and the created revision of every key."""
 
@@ -86,6 +89,10 @@ class Story:
             else:
                 value = b'"%b"' % (random.choice([b"x", b"y"]) * random.randrange(120))
                 outcomes.append(store.execute(Set(scope, key, value)))
+            change = outcomes[-1].change
+            assert change is not None
+            note = b"%d" % change.revision if change.entry is not None else None
+            store.note(NOTE, f"{scope}/{key}", note, is_tied=True)
         self.batches.append([outcome.change for outcome in outcomes if outcome.change])
         await store.commit()
         assert all(outcome.settled for outcome in outcomes)
@@ -103,6 +110,17 @@ def model_of(changes: Sequence[Change]) -> Model:
         else:
             model[key] = (change.entry.value, change.entry.created_revision)
     return model
+
+
+def notes_of(changes: Sequence[Change]) -> dict[str, bytes]:
+    """What is noted with changes: which one made what each key holds."""
+    notes: dict[str, bytes] = {}
+    for change in changes:
+        name = f"{change.scope}/{change.key}"
+        notes.pop(name, None)
+        if change.entry is not None:
+            notes[name] = b"%d" % change.revision
+    return notes
 
 
 def state_of(store: DiskStore) -> Model:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from disk_story import Story, open_store, state_of
+from disk_story import NOTE, Story, notes_of, open_store, state_of
 
 from iii_state.core.commands import Get, Set
 from iii_state.core.store import Durability
@@ -41,6 +41,8 @@ async def check_survivor(story: Story, files: FaultyFiles, durability: Durabilit
         assert revision >= story.acknowledged
     assert revision in story.ends()
     assert state_of(store) == story.model_at(revision)
+    until = [change for change in story.changes if change.revision <= revision]
+    assert dict(store.notes(NOTE)) == notes_of(until)
     kept = [c for c in story.changes if store.oldest_revision < c.revision <= revision]
     assert list(store.changes(store.oldest_revision, 10_000, 1 << 30)) == kept
 

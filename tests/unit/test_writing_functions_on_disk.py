@@ -8,13 +8,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from engine_bench import SETTINGS, Client
 
 from iii_state.engine.engine import Engine, random_ids
 from iii_state.stores.disk import DiskStore
 from iii_state.testing.clocks import FakeClock
+from iii_state.testing.executors import InlineExecutor
+from iii_state.testing.faulty_files import FaultyFiles
 
 KEY = {"scope": "s", "key": "k"}
+NEW = "n" * 900
 
 
 class DiskBench:
@@ -95,3 +99,48 @@ async def test_a_repetition_of_what_is_still_pending_waits_for_it(tmp_path: Path
 
     assert answers == [{"old_value": None, "new_value": 1}] * 3
     assert revision == 1
+
+
+@asynccontextmanager
+async def on_a_small_disk(clock: FakeClock) -> AsyncIterator[tuple[DiskBench, FaultyFiles]]:
+    files = FaultyFiles()
+    store = await DiskStore.open(
+        Path("/data"), clock_ms=clock, files=files, executor=InlineExecutor, segment_bytes=4096
+    )
+    engine = Engine(store, SETTINGS, clock, random_ids())
+    engine.start()
+    yield DiskBench(engine), files
+    await engine.stop()
+    await store.close()
+
+
+async def fill(bench: DiskBench, files: FaultyFiles) -> None:
+    """Use up the room on the disk, so that no write is taken."""
+    files.room_bytes = sum(len(files.contents(path)) for path in files.paths())
+    for number in range(100):
+        answer = await bench.ask("set", key=f"{number}", value="x" * 900)
+        if answer.get("code") == "DISK_FULL":
+            return
+    raise AssertionError("the disk never filled up")
+
+
+@pytest.mark.parametrize("is_hindered", [False, True])
+async def test_what_a_failed_write_would_have_noted_is_forgotten(is_hindered: bool) -> None:
+    """The failure comes from the commit, or at once."""
+    async with on_a_small_disk(FakeClock()) as (bench, files):
+        await bench.ask("set", value="old", idempotency_key="before")
+        await fill(bench, files)
+        if not is_hindered:
+            bench.engine.store._log.is_hindered = False  # type: ignore[attr-defined]
+        request = {"value": NEW, "ttl_ms": 60_000, "idempotency_key": "x"}
+        refused = [await bench.ask("set", **request) for _ in range(2)]
+        touched = await bench.ask("touch", ttl_ms=60_000)
+        kept = await bench.ask("get", with_revision=True)
+        files.room_bytes = None
+        taken = await bench.ask("set", **request)
+        now = await bench.ask("get", with_revision=True)
+
+    assert [answer["code"] for answer in refused] == ["DISK_FULL"] * 2
+    assert (kept["value"], "expires_at_ms" in kept) == ("old", touched.get("found", False))
+    assert taken == {"old_value": "old", "new_value": NEW}
+    assert "expires_at_ms" in now

@@ -77,6 +77,19 @@ def connects(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def count_option(default: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds `-n`, the bound of a listing."""
+    return click.option(
+        "-n",
+        "--count",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=default,
+        show_default=True,
+        help="How many at most.",
+    )
+
+
 def read_text(argument: str) -> str:
     """What an argument says: itself, the content of `@FILE`, or standard input for `-`.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
 import msgspec
 
-from iii_state.cli.arguments import NAME, Target, connects
+from iii_state.cli.arguments import NAME, Target, connects, count_option
 from iii_state.cli.asking import ask
 from iii_state.cli.exits import NOT_FOUND, OK, tell
 from iii_state.cli.output import Format, output_option, print_value, print_values
@@ -53,6 +54,13 @@ trigger_option = click.option(
 all_option = click.option("--all", "is_all", is_flag=True, help="Those of all triggers.")
 
 
+def chooses(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds what says which letters are meant, and what every command has."""
+    for option in (connects, output_option, all_option, trigger_option, ids_option):
+        command = option(command)
+    return command
+
+
 @click.group(short_help="Show, redrive or discard dead letters.")
 def dlq() -> None:
     """Show, redrive or discard dead letters: events that triggers gave up.
@@ -67,15 +75,7 @@ def dlq() -> None:
 
 @dlq.command()
 @click.argument("trigger", type=NAME, required=False)
-@click.option(
-    "-n",
-    "--count",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=LIMIT,
-    show_default=True,
-    help="How many at most.",
-)
+@count_option(LIMIT)
 @output_option
 @connects
 def ls(trigger: str | None, count: int, output: Format | None, target: Target) -> None:
@@ -107,11 +107,7 @@ def ls(trigger: str | None, count: int, output: Format | None, target: Target) -
 
 
 @dlq.command()
-@ids_option
-@trigger_option
-@all_option
-@output_option
-@connects
+@chooses
 def redrive(
     ids: tuple[str, ...],
     trigger: str | None,
@@ -133,11 +129,7 @@ def redrive(
 
 
 @dlq.command()
-@ids_option
-@trigger_option
-@all_option
-@output_option
-@connects
+@chooses
 def discard(
     ids: tuple[str, ...],
     trigger: str | None,

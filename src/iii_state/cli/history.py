@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from iii_state.cli.arguments import NAME, Target, connects
+from iii_state.cli.arguments import NAME, Target, connects, count_option
 from iii_state.cli.asking import leave, worker_name
 from iii_state.cli.exits import NOT_FOUND, tell
 from iii_state.cli.output import Format, output_option, print_values
@@ -42,15 +42,7 @@ class _Version(msgspec.Struct):
 @click.command(short_help="Print the versions of a key, newest first.")
 @click.argument("scope", type=NAME)
 @click.argument("key", type=NAME)
-@click.option(
-    "-n",
-    "--count",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=LIMIT,
-    show_default=True,
-    help="How many at most.",
-)
+@count_option(LIMIT)
 @click.option(
     "--before",
     type=click.IntRange(min=1),

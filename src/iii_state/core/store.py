@@ -57,11 +57,14 @@ class Store(Protocol):
             DiskFull, StoreReadOnly: the write is refused; nothing changed.
         """
 
-    def note(self, kind: int, name: str, payload: bytes | None) -> Outcome:
+    def note(
+        self, kind: int, name: str, payload: bytes | None, *, is_tied: bool = False
+    ) -> Outcome:
         """Keep something beside the data under a kind and a name, instead of what was there.
 
         None forgets it. It takes no revision, and becomes durable with the next commit, together
-        with the changes executed since the one before.
+        with the changes executed since the one before. When that commit fails, it is tried again
+        with the next one; one that is tied to what was executed is forgotten, like that.
         """
 
     def notes(self, kind: int) -> Mapping[str, bytes]:

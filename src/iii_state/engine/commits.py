@@ -145,8 +145,12 @@ class Commits:
 
     async def _commit(self) -> None:
         """Commit what was executed, answer those who wait for it, and tell of the changes."""
+        executed = self._store.executed_revision
         changes = await self._store.commit()
         settled, self._committing = self._committing, []
+        has_failed = any([outcome.failure is not None for _, _, outcome, _ in settled])  # noqa: C419
+        if self.expiries.is_used and (has_failed or self._store.executed_revision < executed):
+            self.expiries.reload()
         self._release(settled)
         if not changes:
             return

@@ -115,7 +115,7 @@ class Conditions:
                 results[-1][0].revision,
                 [list(errors) for _, errors in results],
             )
-            self._store.note(IDEMPOTENCY, name, msgspec.msgpack.encode(made))
+            self._store.note(IDEMPOTENCY, name, msgspec.msgpack.encode(made), is_tied=True)
 
         self._commits.submit(call, command, encode, remember)
 

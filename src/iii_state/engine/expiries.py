@@ -48,24 +48,35 @@ class Expiries:
         self._timer: Timer | None = None
         self._wakes_at_ms = 0
         self._resumes_at_ms = 0
-        for name, payload in store.notes(EXPIRY).items():
-            scope, key = msgspec.json.decode(name, type=tuple[str, str])
-            self._times[scope, key] = int(payload)
-            heappush(self._due, (int(payload), (scope, key)))
-        self.is_used = bool(self._times)
+        self._is_running = False
+        self.is_used = False
         """Whether any key expires; until then nothing here costs anything."""
+        self.reload()
 
     @property
     def now_ms(self) -> int:
         """The time, in milliseconds since the epoch."""
         return int(self._started_ms + self._timers.time() * 1000)
 
+    def reload(self) -> None:
+        """Take the times from the store: at the start, and when a commit failed with some."""
+        self._times = {
+            msgspec.json.decode(name, type=tuple[str, str]): int(payload)
+            for name, payload in self._store.notes(EXPIRY).items()
+        }
+        self._due = [(at_ms, place) for place, at_ms in self._times.items()]
+        heapify(self._due)
+        self.is_used = self.is_used or bool(self._times)
+        self._plan()
+
     def start(self) -> None:
         """Begin to expire keys by themselves."""
+        self._is_running = True
         self._plan()
 
     def stop(self) -> None:
         """Expire nothing by itself any more."""
+        self._is_running = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -126,7 +137,7 @@ class Expiries:
         name = msgspec.json.encode(place).decode()
         if expires_at_ms is None:
             self._times.pop(place, None)
-            return self._store.note(EXPIRY, name, None)
+            return self._store.note(EXPIRY, name, None, is_tied=True)
         self.is_used = True
         self._times[place] = expires_at_ms
         heappush(self._due, (expires_at_ms, place))
@@ -134,11 +145,11 @@ class Expiries:
             self._due = [(at_ms, place) for place, at_ms in self._times.items()]
             heapify(self._due)
         self._plan()
-        return self._store.note(EXPIRY, name, b"%d" % expires_at_ms)
+        return self._store.note(EXPIRY, name, b"%d" % expires_at_ms, is_tied=True)
 
     def _plan(self) -> None:
         """Wake up when the next key expires, unless that is so already."""
-        if not self._due:
+        if not self._due or not self._is_running:
             return
         wakes_at_ms = max(self._due[0][0], self._resumes_at_ms)
         if self._timer is not None:

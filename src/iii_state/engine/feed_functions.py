@@ -16,7 +16,7 @@ from iii_state.engine.calls import Call
 from iii_state.engine.feed_calls import FeedCalls
 from iii_state.engine.feed_scans import ChangesScan, HistoryScan, Page
 from iii_state.engine.functions import Builtin
-from iii_state.engine.state import OWNER
+from iii_state.engine.state_function import state_function
 from iii_state.errors import InvalidRequest
 
 ENVELOPE_BYTES = 256
@@ -61,19 +61,8 @@ class FeedFunctions:
     def functions(self) -> list[Builtin[Any]]:
         """The rows."""
         return [
-            Builtin(
-                f"state::{name}",
-                schemas.FUNCTIONS[name].description,
-                request,
-                handler,
-                owner=OWNER,
-                request_schema=schemas.FUNCTIONS[name].request,
-                response_schema=schemas.FUNCTIONS[name].response,
-            )
-            for name, request, handler in (
-                ("changes", ChangesRequest, self._changes),
-                ("history", HistoryRequest, self._history),
-            )
+            state_function("changes", schemas.FUNCTIONS["changes"], ChangesRequest, self._changes),
+            state_function("history", schemas.FUNCTIONS["history"], HistoryRequest, self._history),
         ]
 
     def _changes(self, call: Call, request: ChangesRequest) -> None:

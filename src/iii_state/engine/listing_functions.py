@@ -21,8 +21,8 @@ from iii_state.engine.clearings import CHANGES_PER_COMMIT_MAX, Clearing
 from iii_state.engine.commits import Commits
 from iii_state.engine.cursors import Cursor
 from iii_state.engine.functions import Builtin
-from iii_state.engine.state import OWNER
-from iii_state.engine.state_schemas import KEY, SCOPE, Schema, described, integer
+from iii_state.engine.state_function import state_function
+from iii_state.engine.state_schemas import KEY, SCOPE, FunctionSchema, Schema, described, integer
 from iii_state.engine.timers import Timers
 from iii_state.errors import LimitExceeded
 
@@ -105,58 +105,19 @@ class ListingFunctions:
     def functions(self) -> list[Builtin[Any]]:
         """The rows."""
         return [
-            Builtin(
-                f"state::{name}",
-                description,
-                request,
-                handler,
-                owner=OWNER,
-                request_schema=request_schema,
-                response_schema=response_schema,
-            )
-            for name, description, request, handler, request_schema, response_schema in (
-                (
-                    "list_keys",
-                    "List the keys of a scope, ascending",
-                    ListKeysRequest,
-                    self._list_keys,
-                    _LIST_KEYS,
-                    _KEYS,
-                ),
-                (
-                    "list_entries",
-                    "List keys and values of a scope in pages, oldest key first",
-                    ListEntriesRequest,
-                    self._list_entries,
-                    _LIST_ENTRIES,
-                    _ENTRIES,
-                ),
-                (
-                    "get_many",
-                    "Get several values from state, all as of the same moment",
-                    GetManyRequest,
-                    self._get_many,
-                    _GET_MANY,
-                    _MANY,
-                ),
-                ("count", "Count the keys of a scope", CountRequest, self._count, _COUNT, _COUNTED),
-                (
-                    "clear",
-                    "Delete all keys of a scope",
-                    ClearRequest,
-                    self._clear,
-                    _CLEAR,
-                    _DELETED,
-                ),
-                (
-                    "delete_prefix",
-                    "Delete the keys of a scope that begin with something",
-                    DeletePrefixRequest,
-                    self._delete_prefix,
-                    _DELETE_PREFIX,
-                    _DELETED,
-                ),
-            )
+            state_function("list_keys", _FUNCTIONS["list_keys"], ListKeysRequest, self._list_keys),
+            state_function(
+                "list_entries", _FUNCTIONS["list_entries"], ListEntriesRequest, self._list_entries
+            ),
+            state_function("get_many", _FUNCTIONS["get_many"], GetManyRequest, self._get_many),
+            state_function("count", _FUNCTIONS["count"], CountRequest, self._count),
+            state_function("clear", _FUNCTIONS["clear"], ClearRequest, self._clear),
+            state_function(
+                "delete_prefix",
+                _FUNCTIONS["delete_prefix"],
+                DeletePrefixRequest,
+                self._delete_prefix,
+            ),
         ]
 
     def _list_keys(self, call: Call, request: ListKeysRequest) -> None:
@@ -398,3 +359,18 @@ _DELETED = described(
     },
     ["deleted", "last_revision"],
 )
+
+_FUNCTIONS = {
+    "list_keys": FunctionSchema("List the keys of a scope, ascending", _LIST_KEYS, _KEYS),
+    "list_entries": FunctionSchema(
+        "List keys and values of a scope in pages, oldest key first", _LIST_ENTRIES, _ENTRIES
+    ),
+    "get_many": FunctionSchema(
+        "Get several values from state, all as of the same moment", _GET_MANY, _MANY
+    ),
+    "count": FunctionSchema("Count the keys of a scope", _COUNT, _COUNTED),
+    "clear": FunctionSchema("Delete all keys of a scope", _CLEAR, _DELETED),
+    "delete_prefix": FunctionSchema(
+        "Delete the keys of a scope that begin with something", _DELETE_PREFIX, _DELETED
+    ),
+}

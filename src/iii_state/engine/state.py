@@ -8,7 +8,7 @@ Source: docs/functions.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -36,12 +36,10 @@ from iii_state.engine.calls import Call
 from iii_state.engine.commits import Commits, Encode
 from iii_state.engine.conditions import Conditions, WriteOptions
 from iii_state.engine.functions import Builtin
+from iii_state.engine.state_function import state_function
 from iii_state.errors import InvalidRequest
 from iii_state.settings import Settings
 from iii_state.wire.frames import ABSENT
-
-OWNER = "iii-state"
-"""The worker under which discovery lists the state functions."""
 
 
 class GetRequest(msgspec.Struct, gc=False):
@@ -107,13 +105,15 @@ class StateFunctions:
     def functions(self) -> list[Builtin[Any]]:
         """The rows."""
         return [
-            _row("set", SetRequest, self._set),
-            _row("get", GetRequest, self._get),
-            _row("delete", DeleteRequest, self._delete),
-            _row("update", UpdateRequest, self._update),
-            _row("list", ScopeRequest, self._list),
-            _row("list_groups", EmptyRequest, self._list_groups),
-            _row("info", EmptyRequest, self._info),
+            state_function("set", schemas.FUNCTIONS["set"], SetRequest, self._set),
+            state_function("get", schemas.FUNCTIONS["get"], GetRequest, self._get),
+            state_function("delete", schemas.FUNCTIONS["delete"], DeleteRequest, self._delete),
+            state_function("update", schemas.FUNCTIONS["update"], UpdateRequest, self._update),
+            state_function("list", schemas.FUNCTIONS["list"], ScopeRequest, self._list),
+            state_function(
+                "list_groups", schemas.FUNCTIONS["list_groups"], EmptyRequest, self._list_groups
+            ),
+            state_function("info", schemas.FUNCTIONS["info"], EmptyRequest, self._info),
         ]
 
     def _set(self, call: Call, request: SetRequest) -> None:
@@ -180,21 +180,6 @@ class StateFunctions:
     def _info(self, call: Call, request: EmptyRequest) -> None:
         info = msgspec.to_builtins(self._store.info())
         call.answer(msgspec.json.encode({"version": __version__, **info}))
-
-
-def _row(
-    name: str, request: type[Request], handler: Callable[[Call, Request], None]
-) -> Builtin[Request]:
-    schema = schemas.FUNCTIONS[name]
-    return Builtin(
-        f"state::{name}",
-        schema.description,
-        request,
-        handler,
-        owner=OWNER,
-        request_schema=schema.request,
-        response_schema=schema.response,
-    )
 
 
 def _only_one(value: bytes, alias: bytes) -> bytes:

@@ -19,7 +19,7 @@ from iii_state.engine.commits import Commits
 from iii_state.engine.followers import BindingStatus
 from iii_state.engine.functions import Builtin
 from iii_state.engine.reactions import Reactions
-from iii_state.engine.state import OWNER
+from iii_state.engine.state_function import state_function
 from iii_state.engine.store_ledger import StoreLedger
 from iii_state.engine.triggers import Triggers
 from iii_state.errors import InvalidRequest, NotFound
@@ -63,19 +63,15 @@ class TriggerFunctions:
     def functions(self) -> list[Builtin[Any]]:
         """The rows."""
         return [
-            Builtin(
-                f"state::{name}",
-                schemas.FUNCTIONS[name].description,
-                request,
-                handler,
-                owner=OWNER,
-                request_schema=schemas.FUNCTIONS[name].request,
-                response_schema=schemas.FUNCTIONS[name].response,
-            )
-            for name, request, handler in (
-                ("triggers", TriggersRequest, self._on_triggers),
-                ("dead_letters", DeadLettersRequest, self._on_dead_letters),
-            )
+            state_function(
+                "triggers", schemas.FUNCTIONS["triggers"], TriggersRequest, self._on_triggers
+            ),
+            state_function(
+                "dead_letters",
+                schemas.FUNCTIONS["dead_letters"],
+                DeadLettersRequest,
+                self._on_dead_letters,
+            ),
         ]
 
     def _on_triggers(self, call: Call, request: TriggersRequest) -> None:

@@ -22,8 +22,9 @@ from iii_state.engine.calls import Call
 from iii_state.engine.commits import Commits
 from iii_state.engine.conditions import Conditions, WriteOptions
 from iii_state.engine.functions import Builtin
-from iii_state.engine.state import OWNER, old_and_new
-from iii_state.engine.state_schemas import KEY, SCOPE, Schema, described, integer
+from iii_state.engine.state import old_and_new
+from iii_state.engine.state_function import state_function
+from iii_state.engine.state_schemas import KEY, SCOPE, FunctionSchema, Schema, described, integer
 from iii_state.errors import InvalidRequest, LimitExceeded
 from iii_state.settings import Settings
 from iii_state.wire.frames import ABSENT
@@ -104,42 +105,15 @@ class WritingFunctions:
     def functions(self) -> list[Builtin[Any]]:
         """The rows."""
         return [
-            Builtin(
-                "state::compare-and-set",
-                "Set a value if the key holds what is expected",
+            state_function(
+                "compare-and-set",
+                _FUNCTIONS["compare-and-set"],
                 CompareAndSetRequest,
                 self._compare_and_set,
-                owner=OWNER,
-                request_schema=_COMPARE_AND_SET,
-                response_schema=_SWAPPED,
             ),
-            Builtin(
-                "state::create",
-                "Set a value if the key is absent",
-                CreateRequest,
-                self._create,
-                owner=OWNER,
-                request_schema=_CREATE,
-                response_schema=_CREATED,
-            ),
-            Builtin(
-                "state::transact",
-                "Carry out several writes as one commit, or none of them",
-                TransactRequest,
-                self._transact,
-                owner=OWNER,
-                request_schema=_TRANSACT,
-                response_schema=_TRANSACTED,
-            ),
-            Builtin(
-                "state::touch",
-                "Let a key expire at another time, or never",
-                TouchRequest,
-                self._touch,
-                owner=OWNER,
-                request_schema=_TOUCH,
-                response_schema=_TOUCHED,
-            ),
+            state_function("create", _FUNCTIONS["create"], CreateRequest, self._create),
+            state_function("transact", _FUNCTIONS["transact"], TransactRequest, self._transact),
+            state_function("touch", _FUNCTIONS["touch"], TouchRequest, self._touch),
         ]
 
     def _compare_and_set(self, call: Call, request: CompareAndSetRequest) -> None:
@@ -383,3 +357,14 @@ _TOUCHED = described(
     {"found": {"type": "boolean"}, "expires_at_ms": integer("Since the epoch; absent: never.")},
     ["found"],
 )
+
+_FUNCTIONS = {
+    "compare-and-set": FunctionSchema(
+        "Set a value if the key holds what is expected", _COMPARE_AND_SET, _SWAPPED
+    ),
+    "create": FunctionSchema("Set a value if the key is absent", _CREATE, _CREATED),
+    "transact": FunctionSchema(
+        "Carry out several writes as one commit, or none of them", _TRANSACT, _TRANSACTED
+    ),
+    "touch": FunctionSchema("Let a key expire at another time, or never", _TOUCH, _TOUCHED),
+}

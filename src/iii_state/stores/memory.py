@@ -100,7 +100,9 @@ class MemoryStore:
         entries = self._scopes.get(scope)
         return entries.get(key) if entries is not None else None
 
-    def note(self, kind: int, name: str, payload: bytes | None) -> Outcome:
+    def note(
+        self, kind: int, name: str, payload: bytes | None, *, is_tied: bool = False
+    ) -> Outcome:
         """See `Store.note`."""
         notes = self._notes.setdefault(kind, {})
         if payload is None:

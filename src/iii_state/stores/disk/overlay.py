@@ -19,7 +19,8 @@ class Batch:
     """Changes that become durable together, as one block, and the outcomes that wait for it.
 
     All carry the time at which the first of them was made. `residents` has, for each change, what
-    the index held of the key in memory, if it was asked. `notes` go into the same block.
+    the index held of the key in memory, if it was asked. `notes` go into the same block; those
+    that are `tied` fail with it, others go into the next one then.
     """
 
     __slots__ = (
@@ -28,6 +29,7 @@ class Batch:
         "outcomes",
         "reads",
         "residents",
+        "tied",
         "timestamp_ms",
         "value_bytes",
     )
@@ -38,6 +40,7 @@ class Batch:
         self.outcomes: list[Outcome] = []
         self.reads: list[tuple[Outcome, Read | Transact]] = []
         self.notes: dict[tuple[int, str], bytes | None] = {}
+        self.tied: set[tuple[int, str]] = set()
         self.timestamp_ms = 0
         self.value_bytes = 0
 

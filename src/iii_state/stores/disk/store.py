@@ -291,20 +291,27 @@ class DiskStore:
         change = self._overlay.get(guard.scope, guard.key)
         return change.revision if change is not None else 0
 
-    def note(self, kind: int, name: str, payload: bytes | None) -> Outcome:
+    def note(
+        self, kind: int, name: str, payload: bytes | None, *, is_tied: bool = False
+    ) -> Outcome:
         """See `Store.note`."""
+        self._show_note(kind, name, payload)
+        batch = self._staged[-1]
+        if batch.is_empty:
+            batch.timestamp_ms = self._clock_ms()
+        batch.notes[kind, name] = payload
+        if is_tied:
+            batch.tied.add((kind, name))
+        outcome = Outcome()
+        batch.outcomes.append(outcome)
+        return outcome
+
+    def _show_note(self, kind: int, name: str, payload: bytes | None) -> None:
         notes = self._notes.setdefault(kind, {})
         if payload is None:
             notes.pop(name, None)
         else:
             notes[name] = payload
-        batch = self._staged[-1]
-        if batch.is_empty:
-            batch.timestamp_ms = self._clock_ms()
-        batch.notes[kind, name] = payload
-        outcome = Outcome()
-        batch.outcomes.append(outcome)
-        return outcome
 
     def notes(self, kind: int) -> Mapping[str, bytes]:
         """See `Store.notes`."""
@@ -439,7 +446,11 @@ class DiskStore:
         batches, self._flying = [*self._flying, *self._staged], []
         self._staged = [Batch()]
         for batch in batches:
-            self._staged[0].notes.update(batch.notes)
+            for place, payload in batch.notes.items():
+                if place in batch.tied:
+                    self._show_note(*place, self._durable_notes.get(place))
+                else:
+                    self._staged[0].notes[place] = payload
         self._overlay.scopes.clear()
         self._next_revision = max(self._revision, self._skipped_to) + 1
         for batch in batches:
