@@ -148,10 +148,10 @@ class Commits:
         executed = self._store.executed_revision
         changes = await self._store.commit()
         settled, self._committing = self._committing, []
-        has_failed = any([outcome.failure is not None for _, _, outcome, _ in settled])  # noqa: C419
-        if self.expiries.is_used and (has_failed or self._store.executed_revision < executed):
+        if self._store.executed_revision < executed:
             self.expiries.reload()
-        self._release(settled)
+        if not self._release(settled):
+            self.expiries.reload()
         if not changes:
             return
         self._note(None)
@@ -175,7 +175,9 @@ class Commits:
                 call.caller.in_flight.remove(weight)
             self._fail(call, failure)
 
-    def _release(self, settled: list[tuple[Call, Encode, Outcome, int]]) -> None:
+    def _release(self, settled: list[tuple[Call, Encode, Outcome, int]]) -> bool:
+        """Answer calls whose outcome is final; says whether none of them failed."""
+        is_whole = True
         for call, encode, outcome, weight in settled:
             if call.caller is not None:
                 call.caller.in_flight.remove(weight)
@@ -187,7 +189,9 @@ class Commits:
                 except StateError as error:
                     call.fail_with(error)
             else:
+                is_whole = False
                 self._fail(call, outcome.failure)
+        return is_whole
 
     async def _gather(self, answered: int) -> None:
         """Let those just answered come back, so that they share the next sync.
