@@ -95,6 +95,17 @@ async def test_compare_and_set_by_value_and_by_revision() -> None:
         assert await state.get("s", "k") == "c"
 
 
+async def test_what_is_written_on_a_condition_can_expire() -> None:
+    async with iii_state.open(None) as state:
+        await state.compare_and_set("s", "k", 1, ttl_ms=LONG_MS)
+        await state.create("s", "l", 1, ttl_ms=LONG_MS)
+
+        for key in ("k", "l"):
+            entry = await state.get_entry("s", key)
+            assert entry is not None
+            assert entry.expires_at_ms is not None
+
+
 async def test_only_what_is_absent_is_created() -> None:
     async with iii_state.open(None) as state:
         assert await state.create("s", "k", 1) == iii_state.CreateResult(True, 1)

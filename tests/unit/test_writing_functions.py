@@ -265,6 +265,32 @@ async def test_a_set_clears_the_expiry_and_an_update_keeps_it(
     assert ask(client, "get") == 1
 
 
+@pytest.mark.parametrize("name", ["compare-and-set", "create"])
+async def test_a_key_that_is_written_on_a_condition_can_expire(
+    bench: EngineBench, client: Client, name: str
+) -> None:
+    ask(client, name, value=1, ttl_ms=1000)
+    entry = ask(client, "get", with_revision=True)
+
+    await bench.pass_time(1)
+
+    assert entry["expires_at_ms"] == entry["created_at_ms"] + 1000
+    assert ask(client, "get", with_revision=True) == {"revision": 0}
+
+
+async def test_a_compare_and_set_gives_a_new_end_or_none(
+    bench: EngineBench, client: Client
+) -> None:
+    ask(client, "compare-and-set", value=1, ttl_ms=1000)
+    ask(client, "compare-and-set", expected=1, value=2, ttl_ms=5000)
+    await bench.pass_time(2)
+
+    assert ask(client, "compare-and-set", expected=2, value=3)["swapped"]
+    await bench.pass_time(10)
+
+    assert ask(client, "get") == 3
+
+
 async def test_a_touch_moves_the_end_without_a_change(bench: EngineBench, client: Client) -> None:
     ask(client, "set", value=1, ttl_ms=1000)
     now = bench.clock.now_ms
@@ -285,7 +311,8 @@ async def test_a_touch_moves_the_end_without_a_change(bench: EngineBench, client
 
 @pytest.mark.parametrize("ttl_ms", [0, -1, 1 << 60])
 def test_a_ttl_that_makes_no_sense_is_refused(client: Client, ttl_ms: int) -> None:
-    assert failure(client, "set", value=1, ttl_ms=ttl_ms)["code"] == "deserialization_error"
+    for name in ("set", "compare-and-set", "create"):
+        assert failure(client, name, value=1, ttl_ms=ttl_ms)["code"] == "deserialization_error"
 
 
 async def test_what_is_due_is_gone_before_anybody_sees_it(

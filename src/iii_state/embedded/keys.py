@@ -124,6 +124,7 @@ class KeyMethods:
         value: Json,
         *,
         expected: Json = None,
+        ttl_ms: int | None = None,
         if_revision: int | None = None,
         idempotency_key: str | None = None,
         deadline_ms: int | None = None,
@@ -135,6 +136,7 @@ class KeyMethods:
             "value": value,
             **given(
                 expected=expected,
+                ttl_ms=ttl_ms,
                 if_revision=if_revision,
                 idempotency_key=idempotency_key,
                 deadline_ms=deadline_ms,

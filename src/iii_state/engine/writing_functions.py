@@ -42,6 +42,7 @@ class CompareAndSetRequest(WriteOptions, gc=False):
     key: str
     value: Raw
     expected: Raw = ABSENT
+    ttl_ms: int | None = None
 
 
 class CreateRequest(WriteOptions, gc=False):
@@ -126,7 +127,8 @@ class WritingFunctions:
             raise InvalidRequest("give `expected` or `if_revision`, not both")
         else:
             guard = Guard(scope, key, revision=request.if_revision)
-        command = Transact((guard,), (Set(scope, key, value, call.origin),))
+        write = Set(scope, key, value, call.origin, self._expires_at(request.ttl_ms))
+        command = Transact((guard,), (write,))
         self._conditions.transact(call, request, command, _swapped)
 
     def _create(self, call: Call, request: CreateRequest) -> None:
@@ -271,6 +273,7 @@ _COMPARE_AND_SET = described(
         "expected": {"description": "What the key must hold; absent or null: nothing, or null."},
         "if_revision": integer("Instead: the revision of what the key must hold; 0: absent."),
         "value": _VALUE,
+        "ttl_ms": _TTL,
         **_OPTIONS,
     },
     ["key", "scope", "value"],
