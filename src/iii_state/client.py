@@ -58,6 +58,14 @@ log = logging.getLogger("iii_state.client")
 class _Error(msgspec.Struct):
     code: str = "UNKNOWN"
     message: str = ""
+    details: Any = None
+
+    def raised(self) -> CallFailed:
+        """The error as it is raised here, with the details that the host sent, if any."""
+        failure = CallFailed(self.message, code=self.code)
+        if isinstance(self.details, dict):
+            failure.details = self.details
+        return failure
 
 
 class _Message(msgspec.Struct):
@@ -130,7 +138,8 @@ class Client:
         Returns the JSON text of the result, None when there is none (which is not `null`).
 
         Raises:
-            CallFailed: the function answered with an error; `wire_code` is the error's.
+            CallFailed: the function answered with an error; `wire_code` and `details` are the
+                error's.
             TimedOut: no answer within `timeout_s`. The call may still be carried out.
             ConnectionFailed, Unauthorized: the connection ended before the answer.
         """
@@ -239,7 +248,7 @@ class Client:
             case "invokefunction":
                 self._called(message)
             case "triggerregistrationresult" if message.error is not None:
-                self._end(CallFailed(message.error.message, code=message.error.code))
+                self._end(message.error.raised())
                 self._abort()
             case "ping":
                 self._send(type="pong")
@@ -251,7 +260,7 @@ class Client:
         if future is None or future.done():
             return
         if message.error is not None:
-            future.set_exception(CallFailed(message.error.message, code=message.error.code))
+            future.set_exception(message.error.raised())
         else:
             future.set_result(bytes(message.result) or None)
 

@@ -276,6 +276,17 @@ def test_errors_are_json_when_the_output_is(iii: Commands) -> None:
     assert json.loads(result.stderr)["error"]["code"] == "function_not_found"
 
 
+def test_errors_as_json_have_the_details_of_the_server(iii: Commands) -> None:
+    iii("set", iii.scope, "k", "1")
+    request = json.dumps({"scope": iii.scope, "key": "k", "value": 2, "if_revision": 0})
+
+    result = iii.run("call", "state::set", "--json", request, "-o", "json")
+
+    error = json.loads(result.stderr)["error"]
+    assert (result.exit_code, error["code"]) == (4, "CONFLICT")
+    assert error["details"]["revision"] > 0
+
+
 def test_nobody_at_the_address_is_exit_code_5(iii: Commands) -> None:
     code, lines = failure(iii.run("get", "s", "k", "--url", "ws://127.0.0.1:1"))
 

@@ -88,6 +88,28 @@ async def test_an_error_keeps_its_code_and_message() -> None:
     assert caught.value.wire_code == "SET_ERROR"
 
 
+@pytest.mark.parametrize(
+    ("sent", "details"),
+    [
+        (
+            {"revision": 7, "code": "x", "message": "y"},
+            {"revision": 7, "code": "x", "message": "y"},
+        ),
+        (None, {}),
+        ("no object", {}),
+    ],
+)
+async def test_an_error_keeps_its_details(sent: Any, details: dict[str, Any]) -> None:
+    error = {"code": "CONFLICT", "message": "no", "details": sent}
+
+    async with host(answering(lambda call: {"error": error})) as url, await connect(url) as client:
+        with pytest.raises(CallFailed) as caught:
+            await client.call("state::set", {})
+
+    assert (caught.value.wire_code, caught.value.message) == ("CONFLICT", "no")
+    assert caught.value.details == details
+
+
 async def test_a_call_that_nobody_answers_times_out() -> None:
     async with host(answering(lambda call: None)) as url, await connect(url) as client:
         with pytest.raises(TimedOut, match="not known"):
