@@ -150,6 +150,16 @@ def test_a_function_that_nobody_runs_is_waited_for_and_uses_up_no_attempt() -> N
     assert course.attempts == {1: 1, 3: 1}
 
 
+def test_it_is_not_waited_for_any_longer_once_it_is_there() -> None:
+    course = Course("a", policy=PATIENT)
+    course.start()
+    course.end(1, Result.ABSENT)
+    assert (course.deliveries.is_held, course.start()) == (True, [])
+    course.deliveries.release()
+    assert (course.deliveries.is_held, course.start()) == (False, [1])
+    assert course.deliveries.next_wakeup() is None
+
+
 def test_nothing_starts_while_paused_and_nothing_asks_to_be_woken() -> None:
     course = Course("a", "b", "b", policy=THRICE)
     course.start()

@@ -17,7 +17,7 @@ from programs import COMMAND, environment
 
 import iii_state
 from iii_state import errors
-from iii_state.core import deliveries, document, operations
+from iii_state.core import deliveries, delivery, document, operations
 from iii_state.core.bindings import CONFIG_MEMBERS, BindingConfig, Retry
 from iii_state.core.changes import Change, Entry, EventType, Origin
 from iii_state.core.events import event_payload
@@ -283,7 +283,7 @@ def test_every_member_of_events_configs_and_statuses_is_explained() -> None:
     change = Change(1, "s", "k", None, Entry(b"1", 1, 1, 0, 0), 0, Origin("w"))
     event = json.loads(event_payload(change, 1, values_omitted=True))
     status = {*BindingStatus.__struct_fields__} - {"binding", "owner", "members"}
-    counters = {*deliveries.Counters.__struct_fields__}
+    counters = {*delivery.Counters.__struct_fields__}
     config = {*CONFIG_MEMBERS}
 
     assert {*event} | status | counters | config | {*get_args(EventType)} <= code_words(

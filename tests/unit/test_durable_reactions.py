@@ -141,6 +141,30 @@ async def test_a_function_that_nobody_runs_is_waited_for() -> None:
     assert bench.status().counters.retried == 1
 
 
+async def test_it_goes_on_as_soon_as_a_function_is_there_that_it_calls() -> None:
+    bench = Bench()
+    bench.bind(b'{"durable":"d","condition_function_id":"c"}')
+    bench.invoker.at_once = {"c": MISSING}
+    await bench.set()
+    bench.reactions.registered("default", "f")
+    bench.timers.run()
+    assert len(bench.invoker.made) == 2
+    bench.invoker.at_once = {"c": b"true", "f": MISSING}
+    for place in (("elsewhere", "c"), ("default", "another")):
+        bench.reactions.registered(*place)
+    bench.timers.run()
+    assert len(bench.invoker.made) == 2
+    bench.reactions.registered("default", "c")
+    bench.timers.run()
+    assert [call.function_id for call in bench.invoker.made] == ["c", "c", "c", "f"]
+    bench.timers.advance(1)
+    assert len(bench.invoker.made) == 6
+    bench.reactions.delete("d")
+    bench.reactions.registered("default", "f")
+    bench.timers.run()
+    assert len(bench.invoker.made) == 6
+
+
 async def test_changes_that_do_not_match_are_written_down_now_and_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -119,3 +119,13 @@ async def test_each_of_their_triggers_is_told_of_with_the_same_status() -> None:
     assert told[0] == told[1]
     assert told[0]["in_flight"] == 1
     assert (deleted, left) == ({"deleted": True}, {"registered_triggers": []})
+
+
+async def test_one_that_binds_before_it_registers_is_called_as_soon_as_it_has() -> None:
+    async with running_engine() as bench:
+        client = bench.client("replica")
+        client.bind("t", "f", CONFIG)
+        await write(bench, "a")
+        handler = Handler(client)
+        await bench.turn()
+        assert handler.take() == [("a", 1)]

@@ -26,7 +26,7 @@ from iii_state.core import policies
 from iii_state.core.bindings import BindingConfig
 from iii_state.core.changes import Change
 from iii_state.core.checkpoints import Checkpoint, Pending
-from iii_state.core.delivery import Delivery, GivenUp, Result
+from iii_state.core.delivery import Counters, Delivery, GivenUp, Result
 from iii_state.core.policies import ONCE, Policy
 from iii_state.core.sleepers import Lane, Sleeper, Sleepers
 
@@ -52,25 +52,6 @@ class Limits(msgspec.Struct, frozen=True):
             in_flight_max=config.max_in_flight or self.in_flight_max,
             interruptions_max=max(self.interruptions_max, least),
         )
-
-
-class Counters(msgspec.Struct):
-    """What became of the changes of one binding, since it was made or taken up again.
-
-    `matched` and `redriven` (dead letters sent again) are together the sum of the next four and of
-    what is waiting or in flight. `coalesced` ones were replaced by a newer one of their key.
-    `retried` counts failures that were not the last. `lost` counts the revisions that the feed no
-    longer had when the binding came to them, matching or not.
-    """
-
-    matched: int = 0
-    delivered: int = 0
-    skipped: int = 0
-    failed: int = 0
-    coalesced: int = 0
-    retried: int = 0
-    redriven: int = 0
-    lost: int = 0
 
 
 class Deliveries:
@@ -127,6 +108,11 @@ class Deliveries:
     def paused(self, paused: bool) -> None:
         self._paused = paused
         self._set_room()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing is started for a while, since nobody runs the function."""
+        return self._held_until is not None
 
     @property
     def has_room(self) -> bool:
@@ -286,12 +272,16 @@ class Deliveries:
     def wake(self, now_ms: int) -> None:
         """Make ready what slept until now."""
         if self._held_until is not None and self._held_until <= now_ms:
-            self._held_until = None
-            self._set_room()
+            self.release()
         for lane, sleeper in self._sleepers.wake(now_ms):
             if self._gatherings.get(lane) is sleeper:
                 del self._gatherings[lane]
             self._ready.append(sleeper.item)
+
+    def release(self) -> None:
+        """Wait no longer for the function."""
+        self._held_until = None
+        self._set_room()
 
     def overdue(self, now_ms: int) -> list[Delivery]:
         """The deliveries that take too long. They have failed: tell so with `finished`."""

@@ -1,4 +1,4 @@
-"""One event on its way to one binding's function, and how that can end."""
+"""One event on its way to one binding's function, how that can end, and how often it did."""
 
 from __future__ import annotations
 
@@ -51,3 +51,22 @@ class GivenUp(msgspec.Struct, frozen=True, gc=False):
 
     change: Change
     attempts: int
+
+
+class Counters(msgspec.Struct):
+    """What became of the changes of one binding, since it was made or taken up again.
+
+    `matched` and `redriven` (dead letters sent again) are together the sum of the next four and of
+    what is waiting or in flight. `coalesced` ones were replaced by a newer one of their key.
+    `retried` counts failures that were not the last. `lost` counts the revisions that the feed no
+    longer had when the binding came to them, matching or not.
+    """
+
+    matched: int = 0
+    delivered: int = 0
+    skipped: int = 0
+    failed: int = 0
+    coalesced: int = 0
+    retried: int = 0
+    redriven: int = 0
+    lost: int = 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from functools import partial
 from itertools import count
 
 from iii_state.core.bindings import Binding
-from iii_state.core.checkpoints import Checkpoint
+from iii_state.core.checkpoints import Checkpoint, Pending
 from iii_state.core.deliveries import Deliveries, Limits
 from iii_state.core.policies import Policy
 from iii_state.core.store import Store
@@ -68,49 +69,54 @@ class Beginnings:
                 revision=newest,
             )
 
-    def begin(self, binding: Binding, initial_up_to: int | None = None) -> Follower:
+    def begin(self, binding: Binding) -> Follower:
         """A follower where the binding is to begin, or, if it is durable, where it stopped.
-
-        `initial_up_to`: it stopped while it was told of the entries that were there then.
 
         Raises:
             StateError: the store cannot read what a durable binding left unfinished.
         """
         config = binding.config
-        checkpoint = self._durables.checkpoint(config.durable) if config.durable else None
-        if checkpoint is None and config.is_initial:
-            checkpoint, initial_up_to = Checkpoint(0), binding.from_revision
-        elif checkpoint is None:
-            start = config.start if config.start is not None else binding.from_revision
-            checkpoint = Checkpoint(start)
-        deliveries = self._deliveries(binding, checkpoint.cursor)
+        checkpoint, initial_up_to = self._place(binding)
+        deliveries = Deliveries(checkpoint.cursor, self._limits.under(config), Policy.of(config))
         deliveries.paused = checkpoint.paused
-        if initial_up_to is None:
-            self._take_up(binding, checkpoint, deliveries)
-        follower = Follower(next(self._places), binding, deliveries)
+        entries_up_to = initial_up_to or 0
+        self._take_up(
+            binding, [p for p in checkpoint.pending if p.revision > entries_up_to], deliveries
+        )
+        entries = [p for p in checkpoint.pending if p.revision <= entries_up_to]
+        follower = Follower(next(self._places), binding, deliveries, initial_up_to)
         if deliveries.is_timed:
             follower.alarm = self._turns.alarm_of(follower)
-        if initial_up_to is not None:
+        if checkpoint.cursor < entries_up_to or entries:
             follower.initial = InitialEntries(
                 self._store,
                 config,
                 deliveries,
-                self._deliveries(binding, initial_up_to),
-                initial_up_to,
-                checkpoint.pending,
+                entries_up_to,
+                entries,
                 partial(self._turns.touch, follower),
             )
         if config.durable is not None:
             self._durables.serve(config.durable, follower)
         return follower
 
-    def _deliveries(self, binding: Binding, position: int) -> Deliveries:
+    def _place(self, binding: Binding) -> tuple[Checkpoint, int | None]:
+        """Where to go on, and the revision up to which revisions are those of entries."""
         config = binding.config
-        return Deliveries(position, self._limits.under(config), Policy.of(config))
+        if config.durable is not None:
+            checkpoint = self._durables.checkpoint(config.durable)
+            if checkpoint is not None:
+                return checkpoint, self._durables.initial_up_to(config.durable)
+        if config.is_initial:
+            return Checkpoint(0), binding.from_revision
+        start = config.start if config.start is not None else binding.from_revision
+        return Checkpoint(start), None
 
-    def _take_up(self, binding: Binding, checkpoint: Checkpoint, deliveries: Deliveries) -> None:
+    def _take_up(
+        self, binding: Binding, unfinished: Iterable[Pending], deliveries: Deliveries
+    ) -> None:
         now_ms = milliseconds(self._timers)
-        for pending in checkpoint.pending:
+        for pending in unfinished:
             deliveries.take_up(pending, self._feed.change(pending.revision), now_ms)
         if deliveries.counters.lost:
             log.warning(

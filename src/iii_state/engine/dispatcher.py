@@ -14,6 +14,7 @@ from functools import partial
 from iii_state.core.changes import Change
 from iii_state.core.delivery import Delivery, Result
 from iii_state.core.events import event_payload
+from iii_state.engine.absences import Absences
 from iii_state.engine.alarms import Alarm, milliseconds
 from iii_state.engine.dead_letter_box import DeadLetterBox
 from iii_state.engine.durables import Durables
@@ -53,6 +54,7 @@ class Dispatcher:
         self._jitter = jitter
         self._touched: dict[Follower, None] = {}
         self._early: dict[Follower, None] = {}
+        self._absences = Absences()
         self._turn_planned = False
         self._may_read = True
         self._stopped = False
@@ -77,6 +79,19 @@ class Dispatcher:
         """An alarm that looks at a follower when it rings."""
         return Alarm(self._timers, partial(self._rung, follower))
 
+    def registered(self, namespace: str, function_id: str) -> None:
+        """Go on, in the next turn, with what waited for a function, now that it is there."""
+        for follower in self._absences.waiting(namespace, function_id):
+            self._absences.end(follower)
+            follower.deliveries.release()
+            self.touch(follower)
+
+    def forget(self, follower: Follower) -> None:
+        """Forget a follower that has gone."""
+        self._absences.end(follower)
+        if follower.alarm is not None:
+            follower.alarm.cancel()
+
     def touch(self, follower: Follower) -> None:
         """Look at a follower in the next turn."""
         self._touched[follower] = None
@@ -95,7 +110,7 @@ class Dispatcher:
             if follower.gone:
                 continue
             if follower.alarm is not None:
-                follower.deliveries.wake(milliseconds(self._timers))
+                self._wake(follower)
             if follower.owner is None:
                 self._set_alarm(follower)
                 continue
@@ -105,6 +120,12 @@ class Dispatcher:
         if self._feed.has_unread and self._may_read:
             self._read_on()
         self._payload = None
+
+    def _wake(self, follower: Follower) -> None:
+        was_held = follower.deliveries.is_held
+        follower.deliveries.wake(milliseconds(self._timers))
+        if was_held and not follower.deliveries.is_held:
+            self._absences.end(follower)
 
     def _go_on(self, follower: Follower) -> None:
         """Let a follower that reads nothing read on."""
@@ -120,8 +141,8 @@ class Dispatcher:
                 if initial.is_early:
                     self._early[follower] = None
                 return
-            follower.end_initial()
-            self._durables.turned(follower)
+            follower.initial = None
+            self._durables.moved(follower)
         self._feed.follow(follower, follower.deliveries.position)
 
     def _read_on(self) -> None:
@@ -202,6 +223,8 @@ class Dispatcher:
         given_up = follower.deliveries.finished(
             delivery, result, milliseconds(self._timers), self._jitter()
         )
+        if result is Result.ABSENT:
+            self._absences.begin(follower)
         if given_up is not None:
             self._letters.park(follower, given_up, failure)
 

@@ -84,6 +84,11 @@ class Durables:
         """Where a binding that is not served yet is to go on."""
         return self._ledger.checkpoint(name)
 
+    def initial_up_to(self, name: str) -> int | None:
+        """The revision up to which revisions are those of entries; None if it began without."""
+        definition = self._defined.get(name)
+        return definition.initial_up_to if definition is not None else None
+
     def serve(self, name: str, follower: Follower) -> None:
         """Begin to serve a name that nobody serves. Where it begins is written down."""
         self._served[name] = follower
@@ -99,13 +104,6 @@ class Durables:
         if name is not None and definition != self._defined.get(name):
             self._defined[name] = definition
             self._ledger.define(definition)
-
-    def turned(self, follower: Follower) -> None:
-        """Write down that a binding, if it is durable, goes over to the feed."""
-        name = follower.binding.config.durable
-        if name is not None:
-            self.define(follower)
-            self._save(name, follower)
 
     def forget(self, follower: Follower) -> None:
         """Forget a durable binding that has been dropped, for good."""
@@ -150,9 +148,7 @@ class Durables:
         self.save()
 
     def _save(self, name: str, follower: Follower) -> None:
-        if follower.initial is not None and follower.initial.is_taking_up:
-            return  # what was saved has more than the deliveries know
-        checkpoint = follower.deliveries.checkpoint(self._read_up_to(follower))
+        checkpoint = follower.checkpoint(self._read_up_to(follower))
         if checkpoint != self._saved.get(name):
             self._saved[name] = checkpoint
             self._ledger.save(name, checkpoint)

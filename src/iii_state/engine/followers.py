@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from iii_state.core.bindings import Binding
-from iii_state.core.deliveries import Counters, Deliveries
+from iii_state.core.checkpoints import Checkpoint
+from iii_state.core.deliveries import Deliveries
+from iii_state.core.delivery import Counters
 from iii_state.engine.alarms import Alarm
 from iii_state.engine.initial import InitialEntries
 from iii_state.engine.invocations import Failure
@@ -66,8 +69,8 @@ class Follower:
     `members` are the bindings that it serves, by id, in the order in which they were bound: one,
     more if it is durable and others share its work. `binding` and `owner` are the latest; `owner`
     is `None` while all are away, then nothing is delivered. `cohort` is with whom it reads, None
-    while it reads nothing. `absence` tells one absence from another. `initial` is set while it is
-    told of the entries that were there when it began.
+    while it reads nothing. `absence` tells one absence from another. `initial` is set while it
+    reads the entries that were there when it began, at the revision `initial_up_to`.
     `alarm` wakes it, if time matters to it. `gone` means that it was unbound, or replaced.
     """
 
@@ -84,13 +87,20 @@ class Follower:
         "firings",
         "gone",
         "initial",
+        "initial_up_to",
         "last_error",
         "members",
         "owner",
         "place",
     )
 
-    def __init__(self, place: int, binding: Binding, deliveries: Deliveries) -> None:
+    def __init__(
+        self,
+        place: int,
+        binding: Binding,
+        deliveries: Deliveries,
+        initial_up_to: int | None = None,
+    ) -> None:
         self.place = place
         self.binding = binding
         self.owner: Hashable | None = None
@@ -103,6 +113,7 @@ class Follower:
         self.alarm: Alarm | None = None
         self.gone = False
         self.initial: InitialEntries | None = None
+        self.initial_up_to = initial_up_to
         self.last_error: LastError | None = None
         self._warned_of_no_result = False
         self._logged_code = ""
@@ -133,18 +144,13 @@ class Follower:
         else:
             self.owner = None
 
-    @property
-    def initial_up_to(self) -> int | None:
-        """The revision at which it began, while it is told of the entries that were there."""
-        return self.initial.up_to if self.initial is not None else None
-
-    def end_initial(self) -> None:
-        """Go over from the entries that were there to the feed."""
-        if self.initial is None:
-            return
-        then = self.initial.then
-        then.counters, then.paused = self.deliveries.counters, self.deliveries.paused
-        self.deliveries, self.initial = then, None
+    def checkpoint(self, read_up_to: int) -> Checkpoint:
+        """How far it has got, if it has nothing to read any more up to `read_up_to`."""
+        checkpoint = self.deliveries.checkpoint(read_up_to)
+        if self.initial is None or not self.initial.untaken:
+            return checkpoint
+        pending = sorted([*checkpoint.pending, *self.initial.untaken], key=attrgetter("revision"))
+        return msgspec.structs.replace(checkpoint, pending=tuple(pending))
 
     @property
     def read_up_to(self) -> int:
@@ -186,6 +192,8 @@ class Follower:
         """How it fares, at revision `head`; up to `read_up_to` it has nothing to read any more."""
         deliveries = self.deliveries
         cursor = min(deliveries.cursor(read_up_to), head)
+        if self.initial is not None:
+            cursor = min([cursor, *(pending.revision - 1 for pending in self.initial.untaken)])
         condition: Condition = "full"
         if self.owner is None:
             condition = "detached"

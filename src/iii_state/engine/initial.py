@@ -1,7 +1,8 @@
 """The entries that are there when a binding begins: told first, in order of creation.
 
 An entry that was written since is left out: the feed tells of that. So the entries, and then the
-feed from that revision on, are the whole, and nothing of it comes twice.
+feed from that revision on, are the whole, and nothing of it comes twice. The feed is read once all
+entries are on their way; what comes of a key whose entry is not done yet waits behind it.
 """
 
 from __future__ import annotations
@@ -43,9 +44,10 @@ class InitialEntries:
     """What a binding is told before the feed.
 
     To `deliveries` these are changes whose revision is the one that made the key: they ascend, and
-    a cursor among them is the place in the walk. `up_to` is the revision at which it began, `then`
-    the deliveries of what comes after it. `pending` is what an earlier process left undone below
-    the cursor. `wake` is called, in its own turn, when there may be more to read.
+    a cursor among them is the place in the walk. All of them are at or below `up_to`, the revision
+    at which it began, and those of the feed are above it. `pending` are the entries that an earlier
+    process left undone below the cursor. `wake` is called, in its own turn, when there may be more
+    to read.
     """
 
     def __init__(
@@ -53,13 +55,11 @@ class InitialEntries:
         store: Store,
         config: BindingConfig,
         deliveries: Deliveries,
-        then: Deliveries,
         up_to: int,
         pending: Iterable[Pending],
         wake: Callable[[], None],
     ) -> None:
         self.up_to = up_to
-        self.then = then
         self._store = store
         self._config = config
         self._deliveries = deliveries
@@ -82,12 +82,17 @@ class InitialEntries:
         return self._store.revision < self.up_to
 
     @property
-    def is_taking_up(self) -> bool:
-        """Whether something that is pending is known here only, and not to the deliveries."""
-        return bool(self._pending)
+    def untaken(self) -> Collection[Pending]:
+        """What is pending and known here only, not to the deliveries yet."""
+        return self._pending.values()
+
+    def forget(self, revisions: Iterable[int]) -> None:
+        """Take up nothing of these: others have them on their way."""
+        for revision in revisions:
+            self._pending.pop(revision, None)
 
     def read_on(self, now_ms: int) -> bool:
-        """Offer some entries; whether all there are were offered, and are done.
+        """Offer some entries; whether all there are were offered, so that the feed is next.
 
         Raises:
             StateError: the store cannot read. Nothing is lost by that.
@@ -103,7 +108,8 @@ class InitialEntries:
         for _ in range(PAGE_ENTRIES_MAX):
             if not scopes:
                 self._pending.clear()
-                return not (self._deliveries.waiting or self._deliveries.in_flight)
+                self._deliveries.pass_over(self.up_to)
+                return True
             _, place, scope = scopes[0]
             if not scope.rows:
                 if not self._read_page(scope):

@@ -22,8 +22,8 @@ from iii_state.core.dead_letters import DeadLetter
 class Definition(msgspec.Struct, frozen=True, array_like=True):
     """A durable binding as it was bound last. `config` and `metadata` are JSON texts.
 
-    `initial_up_to` is set while the entries that were there when it began are still delivered: it
-    is the revision at which that was.
+    `initial_up_to` is set if it began with the entries that were there: it is the revision at which
+    that was. At or below it, the revisions in its checkpoint are those of entries.
     """
 
     name: str

@@ -131,13 +131,12 @@ class Reactions:
         self._durables.require_room(binding)
         if not continues:
             self._beginnings.require_start(binding)
-        initial_up_to = follower.initial_up_to if follower is not None and name else None
         if of_id is not None:
             self._let_go(of_id, binding)
         if follower is not None and not continues and not follower.gone:
             self._drop(follower)
         if follower is None or follower.gone:
-            follower = self._beginnings.begin(binding, initial_up_to)
+            follower = self._beginnings.begin(binding)
             _warn_of_unknown_members(binding)
         follower.join(binding, owner)
         self._bound[binding.id] = follower
@@ -205,6 +204,10 @@ class Reactions:
         self._turns.committed(changes)
         self._durables.passed(self._feed.head)
 
+    def registered(self, namespace: str, function_id: str) -> None:
+        """Deliver, from the next turn on, what waited for a function that is there now."""
+        self._turns.registered(namespace, function_id)
+
     def stop(self) -> None:
         """Start nothing more; what runs may still end. Writes down how far all has got."""
         self._turns.stop()
@@ -253,6 +256,8 @@ class Reactions:
                 letters.setdefault(follower, []).append(letter)
         for follower, of_one in letters.items():
             follower.deliveries.redrive([GivenUp(each.change, each.attempts) for each in of_one])
+            if follower.initial is not None:
+                follower.initial.forget(letter.change.revision for letter in of_one)
             self._durables.moved(follower)
             self._turns.touch(follower)
         self._durables.save()
@@ -278,7 +283,7 @@ class Reactions:
         """Hold the places of the durable bindings that an earlier process left."""
         for definition in self._durables.definitions():
             try:
-                self._beginnings.begin(definition.binding(), definition.initial_up_to)
+                self._beginnings.begin(definition.binding())
             except StateError as error:
                 log.error("durable trigger %r cannot go on yet: %s", definition.name, error)
 
@@ -323,8 +328,7 @@ class Reactions:
             del self._detached[follower.binding.id]
         self._feed.leave(follower)
         self._durables.drop(follower)
-        if follower.alarm is not None:
-            follower.alarm.cancel()
+        self._turns.forget(follower)
         follower.gone = True
 
     def _expire(self, gone: Sequence[Follower]) -> None:

@@ -144,6 +144,7 @@ class Registrations:
                 owner.label,
             )
             self._reject(worker, namespace, function_id, owner.id)
+        self._engine.reactions.registered(namespace, function_id)
 
     def _is_full(self, worker: Worker, what: str, count: int) -> bool:
         """Whether a worker has as many as it may. No answer says so: clients would not survive."""
