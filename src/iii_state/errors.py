@@ -150,7 +150,10 @@ class DiskFull(StorageError):
 
 
 class TooManyFiles(StorageError):
-    """No file descriptor is left for the next file of the log. Nothing changed; as `DiskFull`."""
+    """No file descriptor is left for the next file of the log, or to open it. Nothing changed.
+
+    As with a full disk, a running store takes writes again once there is one.
+    """
 
     code = "TOO_MANY_FILES"
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,9 @@ from iii_state.errors import (
     StoreTooNew,
 )
 from iii_state.stores.disk import DiskStore, check_store, dump_store
-from iii_state.stores.disk.directory import IDENTITY, LOCK, STOPPED, decode_note, encode_note
+from iii_state.stores.disk.directory import IDENTITY, STOPPED, decode_note, encode_note
+from iii_state.stores.disk.files import Files
+from iii_state.stores.disk.lock import LOCK
 from iii_state.testing.clocks import FakeClock
 
 
@@ -63,6 +68,58 @@ async def test_a_second_opener_is_told_who_has_it(tmp_path: Path) -> None:
     assert str(os.getpid()) in refusal.value.message
     await store.close()
     await (await open_store(tmp_path)).close()
+
+
+async def test_a_removed_lock_file_lets_nobody_in(tmp_path: Path) -> None:
+    store = await open_store(tmp_path)
+    (tmp_path / LOCK).unlink()
+
+    with pytest.raises(StoreLocked, match="in use by another process"):
+        check_store(tmp_path)
+    assert not (tmp_path / LOCK).exists()
+    for _ in range(2):
+        with pytest.raises(StoreLocked, match="in use by another process") as refusal:
+            await open_store(tmp_path)
+    with pytest.raises(StoreLocked):
+        next(dump_store(tmp_path))
+
+    assert refusal.value.details == {"directory": str(tmp_path), "pid": 0}
+    await store.close()
+    await (await open_store(tmp_path)).close()
+
+
+async def test_a_process_that_was_handed_the_directory_does_not_hold_its_lock(
+    tmp_path: Path,
+) -> None:
+    """As the one that merges was, which may outlive a killed server for a moment."""
+    files = Files()
+    store = await DiskStore.open(tmp_path, clock_ms=FakeClock(), files=files)
+    within = files.entered(tmp_path)
+    assert within is not None
+    handed = os.dup(within)
+
+    await store.close()
+
+    await (await open_store(tmp_path)).close()
+    os.close(handed)
+
+
+async def test_a_file_system_that_cannot_lock_directories_still_has_the_lock_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(fd: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        locks(fd, operation)
+
+    locks = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", flock)
+    store = await open_store(tmp_path)
+
+    with pytest.raises(StoreLocked, match=str(os.getpid())):
+        await open_store(tmp_path)
+
+    await store.close()
 
 
 async def test_a_refused_opener_leaves_the_first_one_alone(tmp_path: Path) -> None:

@@ -87,6 +87,7 @@ class FaultyFiles(Files):
         self._pending_names: list[list[Name]] = []
         self._open: dict[int, _Inode] = {}
         self._locked: dict[int, _Inode] = {}
+        self._directories: dict[Path, _Inode] = {}
         self._next_fd = 1000
 
     # -- faults ---------------------------------------------------------------------------------
@@ -285,6 +286,17 @@ class FaultyFiles(Files):
             return False
         self._locked[fd] = inode
         return True
+
+    def lock_directory(self, directory: Path) -> int | None:
+        """See `Files`."""
+        self._require_power()
+        self._require_descriptors()
+        self._next_fd += 1
+        self._open[self._next_fd] = self._directories.setdefault(directory, _Inode())
+        if self.lock(self._next_fd):
+            return self._next_fd
+        self.close(self._next_fd)
+        return None
 
 
 def _kept_part(size: int, random: Random) -> tuple[int, int]:

@@ -1,31 +1,22 @@
-"""The directory of a store: its file names, its identity, its lock, and whom it belongs to."""
+"""The directory of a store: its file names, its identity, and whom it belongs to."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import msgspec
 
-from iii_state.errors import (
-    StoreDamaged,
-    StoreForeign,
-    StoreLocked,
-    StoreNotWritable,
-    StoreTooNew,
-)
+from iii_state.errors import StoreDamaged, StoreForeign, StoreTooNew
 from iii_state.stores.disk.files import Files
 from iii_state.stores.disk.format import FORMAT_VERSION
+from iii_state.stores.disk.lock import LOCK, Lock, take_lock
 
 IDENTITY = "STORE"
-LOCK = "LOCK"
 STOPPED = "STOPPED"
 RELAXED = "RELAXED"
 SEGMENT_SUFFIX = ".seg"
@@ -79,34 +70,27 @@ def decode_note(data: bytes) -> dict[str, Any] | None:
     return note if isinstance(note, dict) else None
 
 
-def claim(directory: Path, files: Files, now_ms: int) -> tuple[int, bytes]:
+def claim(directory: Path, files: Files, now_ms: int) -> tuple[Lock, bytes]:
     """Take a directory for this process, as a new store if it is empty.
 
-    Returns the descriptor that holds the lock, and the store's id.
+    Returns its lock and the store's id.
 
     Raises:
-        StoreNotWritable, StoreForeign, StoreLocked, StoreDamaged, StoreTooNew: nothing was touched.
+        StoreForeign, StoreLocked, StoreDamaged, StoreTooNew: nothing was touched.
+        OSError: a file is refused.
     """
-    try:
-        files.make_directory(directory)
-        names = files.names(directory)
-        if IDENTITY not in names:
-            refuse_foreign(directory, names)
-        fd = take_lock(directory, files)
-    except OSError as error:
-        raise StoreNotWritable(
-            f"the data directory {directory} cannot be used: {error.strerror}; make it writable "
-            f"for this user, or name another one",
-            directory=str(directory),
-            reason=str(error.strerror),
-        ) from error
+    files.make_directory(directory)
+    names = files.names(directory)
+    if IDENTITY not in names:
+        refuse_foreign(directory, names)
+    lock = take_lock(directory, files)
     try:
         # Again: before the lock was held, another process may have made the store.
         if IDENTITY in files.names(directory):
-            return fd, read_identity(directory, files)
-        return fd, _write_identity(directory, files, now_ms)
+            return lock, read_identity(directory, files)
+        return lock, _write_identity(directory, files, now_ms)
     except BaseException:
-        files.close(fd)
+        lock.release()
         raise
 
 
@@ -136,53 +120,6 @@ def refuse_foreign(directory: Path, names: list[str]) -> None:
         f"left untouched, name an empty or a new directory",
         directory=str(directory),
         found=others[0],
-    )
-
-
-def take_lock(directory: Path, files: Files) -> int:
-    """Lock the directory for this process; the descriptor returned holds the lock.
-
-    It also keeps the directory: should that be moved away, its files are still those that are
-    written, and never those of a store that is begun at its path.
-
-    Raises:
-        StoreLocked: another process holds it.
-    """
-    fd = files.enter(directory, LOCK)
-    _require_lock(directory, files, fd)
-    files.truncate(fd, 0)
-    files.write(fd, f"{os.getpid()}\n".encode(), 0)
-    return fd
-
-
-@contextmanager
-def locked(directory: Path, files: Files) -> Iterator[None]:
-    """Hold the lock without writing anything.
-
-    Raises:
-        StoreLocked: a server holds it.
-    """
-    if LOCK not in files.names(directory):
-        yield
-        return
-    fd = files.open(directory / LOCK, write=False)
-    _require_lock(directory, files, fd)
-    try:
-        yield
-    finally:
-        files.close(fd)
-
-
-def _require_lock(directory: Path, files: Files, fd: int) -> None:
-    if files.lock(fd):
-        return
-    pid = files.read(fd, 20, 0).decode("ascii", "replace").strip()
-    files.close(fd)
-    raise StoreLocked(
-        f"{directory} is in use by process {pid or 'unknown'}; stop it, or name another data "
-        f"directory",
-        directory=str(directory),
-        pid=int(pid) if pid.isdigit() else 0,
     )
 
 
@@ -224,18 +161,11 @@ def _write_identity(directory: Path, files: Files, now_ms: int) -> bytes:
         "store_id": store_id.hex,
         "created_at_ms": now_ms,
     }
-    try:
-        # First the file that the log begins in: a store without one has lost it.
-        files.close(files.open(directory / (FIRST_SEGMENT + TEMPORARY_SUFFIX), create=True))
-        files.sync_directory(directory)
-        files.write_file(directory / IDENTITY, encode_note(note))
-        files.sync_directory(directory.parent)
-    except OSError as error:
-        raise StoreNotWritable(
-            f"the data directory {directory} cannot be written: {error.strerror}",
-            directory=str(directory),
-            reason=str(error.strerror),
-        ) from error
+    # First the file that the log begins in: a store without one has lost it.
+    files.close(files.open(directory / (FIRST_SEGMENT + TEMPORARY_SUFFIX), create=True))
+    files.sync_directory(directory)
+    files.write_file(directory / IDENTITY, encode_note(note))
+    files.sync_directory(directory.parent)
     return store_id.bytes
 
 

@@ -201,6 +201,24 @@ class Files:
             return False
         return True
 
+    def lock_directory(self, directory: Path) -> int | None:
+        """Take the exclusive lock of a directory; None when somebody else has it.
+
+        Returns the descriptor that holds it. It is one of its own: whoever is handed another one of
+        the directory must not hold the lock with it. Where the file system has no such locks, it
+        holds nothing.
+        """
+        within = self._entered.get(directory)
+        fd = os.open(directory if within is None else ".", _DIRECTORY, dir_fd=within)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        except OSError:
+            pass
+        return fd
+
     def read_file(self, path: Path) -> bytes:
         """All of a small file."""
         fd = self.open(path, write=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from iii_state.errors import StoreDamaged, StoreForeign, StoreNotWritable
+from iii_state.errors import StoreDamaged, StoreForeign
 from iii_state.stores.disk.blocks import Block
 from iii_state.stores.disk.directory import (
     HINT_SUFFIX,
@@ -20,7 +20,6 @@ from iii_state.stores.disk.directory import (
     TEMPORARY_SUFFIX,
     TORN_SUFFIX,
     Stopped,
-    locked,
     read_identity,
     read_stopped,
     refuse_foreign,
@@ -39,6 +38,8 @@ from iii_state.stores.disk.format import (
     decode_segment_header,
 )
 from iii_state.stores.disk.hints import Digest, decode_hint
+from iii_state.stores.disk.lock import locked
+from iii_state.stores.disk.refusals import not_opened
 from iii_state.stores.disk.salvage import Damage, Tail, bad_records, salvage
 from iii_state.stores.disk.segment import Segment, read_entry
 
@@ -90,6 +91,7 @@ def check_store(directory: Path, files: Files | None = None) -> StoreReport:
 
     Raises:
         StoreLocked, StoreForeign, StoreNotWritable: it cannot be looked into.
+        TooManyFiles: the system is short of descriptors.
         StoreTooNew: a newer version wrote it.
     """
     files = files or Files()
@@ -107,7 +109,7 @@ def dump_store(directory: Path, files: Files | None = None) -> Iterator[DumpedEn
     `revision` tells. Entries come by scope, in order of creation.
 
     Raises:
-        StoreLocked, StoreForeign, StoreNotWritable, StoreTooNew: as `check_store`.
+        StoreLocked, StoreForeign, StoreNotWritable, StoreTooNew, TooManyFiles: as `check_store`.
     """
     files = files or Files()
     with _opened(directory, files) as store:
@@ -183,19 +185,18 @@ class _Newest:
 
 @contextmanager
 def _opened(directory: Path, files: Files) -> Iterator[_Inspected]:
-    try:
-        names = files.names(directory)
-    except OSError as error:
-        raise StoreNotWritable(
-            f"{directory} cannot be read: {error.strerror}",
-            directory=str(directory),
-            reason=str(error.strerror),
-        ) from error
-    if IDENTITY not in names and not any(map(segment_range, names)):
-        refuse_foreign(directory, names)
-        raise StoreForeign(f"{directory} holds no store", directory=str(directory), found="")
-    with locked(directory, files), ExitStack() as stack:
-        yield _Inspected(directory, files, names, stack)
+    with ExitStack() as stack:
+        try:
+            names = files.names(directory)
+            if IDENTITY not in names and not any(map(segment_range, names)):
+                refuse_foreign(directory, names)
+                raise StoreForeign(
+                    f"{directory} holds no store", directory=str(directory), found=""
+                )
+            stack.enter_context(locked(directory, files))
+            yield _Inspected(directory, files, names, stack)
+        except OSError as error:
+            raise not_opened(directory, error) from error
 
 
 class _Inspected:

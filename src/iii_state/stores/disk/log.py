@@ -13,14 +13,7 @@ from zlib import crc32
 
 import msgspec
 
-from iii_state.errors import (
-    DiskFull,
-    OutcomeUnknown,
-    StateError,
-    StoreHindered,
-    StoreReadOnly,
-    TooManyFiles,
-)
+from iii_state.errors import OutcomeUnknown, StateError
 from iii_state.stores.disk.directory import (
     RELAXED,
     TEMPORARY_SUFFIX,
@@ -40,19 +33,19 @@ from iii_state.stores.disk.format import (
     Payload,
     SegmentHeader,
 )
+from iii_state.stores.disk.refusals import (
+    NO_DESCRIPTORS,
+    NO_ROOM,
+    REMEDIES,
+    disk_full,
+    hindered,
+    read_only,
+    too_many_files,
+)
 from iii_state.stores.disk.runway import BLOCK_BYTES_MAX, CHUNK_BYTES_MIN, Runway
 from iii_state.stores.disk.segment import Segment, Segments
 
 log = logging.getLogger("iii_state.stores.disk")
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
-REMEDIES = {
-    errno.ENOMEM: "free some memory",
-    errno.EACCES: "let this user write in the directory",
-    errno.EPERM: "let this user write in the directory",
-}
-"""What to do when a file is not opened, made or renamed for another reason that can pass."""
 
 
 class PlacedBlock(msgspec.Struct, frozen=True, gc=False):
@@ -112,7 +105,11 @@ class Log:
     # -- opening --------------------------------------------------------------------------------
 
     def resume(self, sequence: int) -> None:
-        """Go on behind the newest segment, of which `sequence` is the last block."""
+        """Go on behind the newest segment, of which `sequence` is the last block.
+
+        Raises:
+            OSError: a file is refused. `release` what was opened.
+        """
         self.sequence = self.durable_sequence = sequence
         if not self._segments.ordered or self._segments.ordered[-1].is_sealed:
             if self.is_stopped:
@@ -455,6 +452,15 @@ class Log:
 
     # -- closing --------------------------------------------------------------------------------
 
+    def release(self) -> None:
+        """Let go of the files that are not segments."""
+        if self._runway is not None:
+            self._runway.close()
+        if self._next is not None:
+            self._next.runway.close()
+            self._files.close(self._next.fd)
+            self._next = None
+
     def close(self, revision: int, next_revision: int) -> None:
         """Sync, give back what was written ahead, and record that the stop was orderly.
 
@@ -464,11 +470,7 @@ class Log:
         Raises:
             DiskFull, OutcomeUnknown: the device failed; the next start is that after a crash.
         """
-        if self._runway is not None:
-            self._runway.close()
-        if self._next is not None:
-            self._next.runway.close()
-            self._files.close(self._next.fd)
+        self.release()
         if self.failure is not None or self.is_stopped:
             return
         active = self.active
@@ -492,40 +494,3 @@ class Log:
                 self._directory,
                 error.strerror,
             )
-
-
-def disk_full(directory: Path) -> DiskFull:
-    """The error for a write that finds no room."""
-    return DiskFull(
-        f"no room on the disk that holds {directory}: the write was not taken; free some space, "
-        f"writes are taken again by themselves",
-        directory=str(directory),
-    )
-
-
-def too_many_files(directory: Path) -> TooManyFiles:
-    """The error for a write that finds no descriptor for the next file."""
-    return TooManyFiles(
-        f"the log in {directory} needs another file, but the process may open no more: the write "
-        f"was not taken; close some files or raise the limit (`ulimit -n`), writes are taken again "
-        f"by themselves",
-        directory=str(directory),
-    )
-
-
-def hindered(directory: Path, error: OSError, remedy: str) -> StoreHindered:
-    """The error for a write for which the system refuses a file."""
-    return StoreHindered(
-        f"the system refuses a file in {directory} ({error.strerror}): the write was not taken; "
-        f"{remedy}, writes are taken again by themselves",
-        directory=str(directory),
-        reason=str(error.strerror),
-    )
-
-
-def read_only(failure: StateError) -> StoreReadOnly:
-    """The error for a write after the device failed."""
-    return StoreReadOnly(
-        f"Writes are refused since an earlier one failed: {failure.message}. Restart once the "
-        f"disk is well; nothing changed",
-    )

@@ -10,6 +10,7 @@ import asyncio
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
 
@@ -42,10 +43,12 @@ from iii_state.stores.disk.files import Files
 from iii_state.stores.disk.format import RECORD_PREFIX_BYTES, SEGMENT_HEADER_BYTES
 from iii_state.stores.disk.index import place_at
 from iii_state.stores.disk.lists import Lists
-from iii_state.stores.disk.log import Log, disk_full, read_only
+from iii_state.stores.disk.lock import Lock
+from iii_state.stores.disk.log import Log
 from iii_state.stores.disk.maintenance import Maintenance
 from iii_state.stores.disk.overlay import BATCH_BYTES_MAX, BATCH_CHANGES_MAX, Batch, Overlay
 from iii_state.stores.disk.recovery import Recovery
+from iii_state.stores.disk.refusals import disk_full, not_opened, read_only
 from iii_state.stores.disk.retention import Retention
 from iii_state.stores.disk.segment import Segment
 from iii_state.stores.disk.writer import Writer
@@ -73,7 +76,7 @@ class DiskStore:
     def __init__(
         self,
         directory: Path,
-        lock: int,
+        lock: Lock,
         recovery: Recovery,
         log: Log,
         retention: Retention,
@@ -147,26 +150,31 @@ class DiskStore:
 
         Raises:
             StoreUnusable: what is wrong with the directory; nothing in it was touched.
+            TooManyFiles, DiskFull: what the system is short of.
         """
         files = files or Files()
         directory = directory.absolute()  # noqa: ASYNC240 (reads no disk)
         background = executor(1)
 
-        def read() -> tuple[int, Recovery, Log, Retention]:
-            lock, store_id = claim(directory, files, clock_ms())
+        def read() -> tuple[Lock, Recovery, Log, Retention]:
             try:
-                recovery = Recovery(directory, files, store_id)
-                recovery.run()
-                retention = Retention(recovery.segments, history_bytes)
-                log = Log(directory, recovery.segments, store_id, clock_ms, segment_bytes)
-                log.base_revision = retention.revision
-                log.is_stopped = recovery.stopped is not None
-                log.resume(recovery.sequence)
-                retention.trim()
-            except BaseException:
-                files.close(lock)
-                raise
-            return lock, recovery, log, retention
+                with ExitStack() as opened:
+                    lock, store_id = claim(directory, files, clock_ms())
+                    opened.callback(lock.release)
+                    recovery = Recovery(directory, files, store_id)
+                    recovery.run()
+                    opened.callback(recovery.segments.close)
+                    retention = Retention(recovery.segments, history_bytes)
+                    log = Log(directory, recovery.segments, store_id, clock_ms, segment_bytes)
+                    opened.callback(log.release)
+                    log.base_revision = retention.revision
+                    log.is_stopped = recovery.stopped is not None
+                    log.resume(recovery.sequence)
+                    retention.trim()
+                    opened.pop_all()
+                    return lock, recovery, log, retention
+            except OSError as error:
+                raise not_opened(directory, error) from error
 
         try:
             opened = await asyncio.wrap_future(background.submit(read))
@@ -545,7 +553,7 @@ class DiskStore:
             self._log.close(self._revision, self._next_revision)
         finally:
             self._segments.close()
-            self._segments.files.close(self._lock)
+            self._lock.release()
 
 
 def _require_text(scope: str, key: str) -> None:
