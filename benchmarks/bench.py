@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from benchmarks.goals import GOALS, Goal
 from benchmarks.loads import WSLOAD, Generator, LoadError
 from benchmarks.machine import PROJECT, facts, is_busy
 from benchmarks.report import render, splice
-from benchmarks.rows import GOALS, GRID, GROUPS, Goal, Group, Run, Target, select
+from benchmarks.rows import GRID, GROUPS, Group, Run, Target, select
 from benchmarks.samples import Results, Sample, measured, verdict
 from benchmarks.servers import Server, ServerError
 
@@ -192,11 +193,12 @@ class Bench:
             ServerError: A server did not start or died; `results` holds what came before.
         """
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        total = rounds * sum(len(group.runs) for group in groups)
+        rounds_of = {group: min(rounds, group.rounds_max or rounds) for group in groups}
+        total = sum(rounds_of[group] * len(group.runs) for group in groups)
         with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
             task = progress.add_task("", total=total)
             for group in groups:
-                for run, sample in self._rounds(group, rounds):
+                for run, sample in self._rounds(group, rounds_of[group]):
                     results.setdefault(run, []).append(sample)
                     title = f"{run.target.name}: {run.action.name}"
                     progress.update(task, advance=1, description=f"{title:50}")

@@ -7,12 +7,22 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from benchmarks.machine import busy_seconds
-from benchmarks.rows import BIG_SCOPE, LONG_KEY_DIGITS, LONG_KEY_PREFIX, Load, Rest, Run, Start
+from benchmarks.rows import (
+    BIG_SCOPE,
+    LONG_KEY_DIGITS,
+    LONG_KEY_PREFIX,
+    CatchUp,
+    Load,
+    Rest,
+    Run,
+    Start,
+)
 from benchmarks.samples import Sample
 from benchmarks.servers import Server, peak
 
@@ -67,8 +77,13 @@ class Generator:
                 with peak(server.memory_mb) as memory:
                     time.sleep(REST_S)
                 return Sample(memory_mb=memory[0], disk_mb=server.disk_mb())
-            case Load():
-                return self._put(server, run, run.action)
+            case CatchUp() as behind:
+                self._fall_behind(server, behind)
+                return self._with_cpu(server, lambda: self._catch_up(server, behind))
+            case Load() as load:
+                if load.operation != "set":
+                    self._write_keys(server, load)
+                return self._with_cpu(server, lambda: self._put(server, run, load))
 
     @staticmethod
     def _cpu_of_others(server: Server) -> float:
@@ -76,19 +91,21 @@ class Generator:
         return busy_seconds() - sum(os.times()[:4]) - sum(server.cpu_seconds())
 
     def _put(self, server: Server, run: Run, load: Load) -> Sample:
-        if load.operation != "set":
-            self._write_keys(server, load)
+        if server.target.kind == "redis":
+            return self._redis(server, run, load)
+        if not server.target.fill:
+            return self._state(server, load)
+        with peak(server.memory_mb) as memory:
+            sample = self._state(server, load)
+        watched = {"memory_mb": memory[0], "disk_mb": server.disk_mb()}
+        return msgspec.structs.replace(sample, **watched)
+
+    @staticmethod
+    def _with_cpu(server: Server, measure: Callable[[], Sample]) -> Sample:
+        """The sample, with what the server and its children used meanwhile."""
         own, helpers = server.cpu_seconds()
         began = time.perf_counter()
-        if server.target.kind == "redis":
-            sample = self._redis(server, run, load)
-        elif server.target.fill:
-            with peak(server.memory_mb) as memory:
-                sample = self._state(server, load)
-            watched = {"memory_mb": memory[0], "disk_mb": server.disk_mb()}
-            sample = msgspec.structs.replace(sample, **watched)
-        else:
-            sample = self._state(server, load)
+        sample = measure()
         elapsed = time.perf_counter() - began
         own_after, helpers_after = server.cpu_seconds()
         return msgspec.structs.replace(
@@ -102,7 +119,9 @@ class Generator:
         times = ["-t", str(load.seconds or self._seconds), "-w", str(self._warmup)]
         data = ["-m", MIXES[load.operation], "-v", str(load.value_bytes), "-k", str(load.keys)]
         keys = ["--scope", load.scope, *(LONG_KEYS if load.long_keys else ())]
-        handler = ["--handler"] if load.handler else []
+        if load.rate:
+            shape += ["--rate", str(load.rate)]
+        handler = ["--handler", "--triggers", str(load.triggers)] if load.handler else []
         if load.durable:
             handler += ["--durable", load.durable]
         if load.others:
@@ -121,6 +140,22 @@ class Generator:
             event_rate=told.get("events_per_s", 0.0),
             lag_p50=told.get("lag_p50", 0.0),
             lag_p99=told.get("lag_p99", 0.0),
+            lag_worst=told.get("lag_max", 0.0),
+        )
+
+    def _fall_behind(self, server: Server, behind: CatchUp) -> None:
+        """Bind the trigger and leave, then write what its handler is not there for."""
+        self._wsload(server, [*durable_handler(behind), "-t", "0.01", "-w", "0"])
+        writes = ["--load", str(behind.changes), "-k", str(behind.keys), "--scope", behind.scope]
+        told = self._wsload(server, [*FILL_SHAPE, *writes])
+        if told["errs"]:
+            raise LoadError(f"writing what is to be caught up: {told['errs']:.0f} errors")
+
+    def _catch_up(self, server: Server, behind: CatchUp) -> Sample:
+        """Come back; a change that is missing, or comes twice, makes it fail or count errors."""
+        told = self._wsload(server, [*durable_handler(behind), "--catch-up", str(behind.changes)])
+        return Sample(
+            event_rate=told["events_per_s"], errors=int(told["errs"]), client_cpu=told["ccpu"]
         )
 
     def _redis(self, server: Server, run: Run, load: Load) -> Sample:
@@ -194,3 +229,8 @@ class Generator:
             raise LoadError(f"{' '.join(command)}: exit {done.returncode}: {done.stderr[-1000:]}")
         cpu = after.children_user + after.children_system
         return done.stdout, elapsed, cpu - before.children_user - before.children_system
+
+
+def durable_handler(behind: CatchUp) -> list[str]:
+    """Flags of a handler that brings no load and keeps its place."""
+    return ["--handler", "--durable", behind.scope, "--scope", behind.scope, "-c", "0"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from benchmarks.rows import Better, Goal, Group, Load, Run, Target
+from benchmarks.goals import Better, Goal
+from benchmarks.rows import Group, Load, Run, Target
 from benchmarks.samples import Measured, Results, Sample, measured, middle, verdict
 
 CLIENT_BOUND_MARK = " †"
@@ -112,9 +113,9 @@ def cell(samples: Sequence[Sample]) -> str:
     one = middle(samples)
     if one.errors:
         return f"{one.errors} errors"
-    if not one.rate:
-        return ""
     mark = marks(one.is_client_bound, any(sample.is_disturbed for sample in samples))
+    if not one.rate:
+        return f"{thousands(one.event_rate)} events/s{mark}" if one.event_rate else ""
     text = f"{thousands(one.rate)} ({milliseconds(one.p50)} / {milliseconds(one.p99)}){mark}"
     if one.event_rate:
         lag = f"{milliseconds(one.lag_p50)} / {milliseconds(one.lag_p99)}"
@@ -130,7 +131,8 @@ def marks(client_bound: bool, disturbed: bool) -> str:
 def load_title(load: Load) -> str:
     """A load in the report's words."""
     where = f", {load.keys:,} keys of scope `{load.scope}`" if load.long_keys else ""
-    trigger = f", {'durable ' * bool(load.durable)}trigger with a handler" * load.handler
+    bound = f"{load.triggers:,} triggers" if load.triggers > 1 else "trigger"
+    trigger = f", {'durable ' * bool(load.durable)}{bound} with a handler" * load.handler
     if load.others:
         trigger = f", {load.others:,} triggers of other scopes"
     return load.name + ", with_revision" * load.with_revision + where + trigger

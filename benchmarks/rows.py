@@ -1,6 +1,6 @@
-"""The rows of the benchmark as data: servers, loads, and the goals that compare them.
+"""What the benchmark runs, as data: servers, loads, and groups of both.
 
-To add a row: add its runs to a group in `GROUPS` and a `Goal` to `GOALS`.
+To add a row: add its runs to a group in `GROUPS`, and a goal to `goals.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Literal
 import msgspec
 
 Operation = Literal["set", "get", "update", "mix"]
-Better = Literal["more", "less"]
 
 MILLION = 1_000_000
 HOT_KEYS = 10_000
@@ -39,8 +38,12 @@ class Target(msgspec.Struct, frozen=True):
 class Load(msgspec.Struct, frozen=True):
     """What is sent: an operation from `connections` connections with `depth` in flight on each.
 
-    With a `handler`, the scope's changes are bound to it, under the name `durable` if there is one;
-    or, instead of them, those of `others`, scopes that nothing is written to.
+    With a `rate`, so many sets a second at even intervals instead, whatever comes back; `depth` is
+    then how many may be in flight at most.
+
+    With a `handler`, the scope's changes are bound to it by so many `triggers`, under the name
+    `durable` if there is one; or, instead of them, those of `others`, scopes that nothing is
+    written to.
     """
 
     operation: Operation
@@ -50,7 +53,9 @@ class Load(msgspec.Struct, frozen=True):
     scope: str = "bench"
     keys: int = HOT_KEYS
     long_keys: bool = False
+    rate: int = 0
     handler: bool = False
+    triggers: int = 1
     durable: str = ""
     others: int = 0
     with_revision: bool = False
@@ -61,7 +66,24 @@ class Load(msgspec.Struct, frozen=True):
         """For people: `set 1 KB 8x64`."""
         size = self.value_bytes
         shown = f"{size} B" if size < 1000 else f"{size // 1024 or 1} KB"
-        return f"{self.operation} {shown} {self.connections}x{self.depth}"
+        shape = f"at {self.rate:,}/s" if self.rate else f"{self.connections}x{self.depth}"
+        return f"{self.operation} {shown} {shape}"
+
+
+class CatchUp(msgspec.Struct, frozen=True):
+    """Leave a durable trigger so many `changes` behind, over `keys` keys, then run its handler.
+
+    Measured from before the handler connects until the server has read its last result.
+    """
+
+    changes: int
+    keys: int
+    scope: str = "behind"
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"catch up {self.changes:,} changes of {self.keys:,} keys"
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -80,57 +102,23 @@ class Run(msgspec.Struct, frozen=True):
     """One thing to measure on one server, once a round."""
 
     target: Target
-    action: Load | Start | Rest
+    action: Load | Start | Rest | CatchUp
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Runs whose servers are up together, and which take turns in every round."""
+    """Runs whose servers are up together, and which take turns in every round.
+
+    `rounds_max` is for what takes so long that a few rounds must do.
+    """
 
     title: str
     runs: tuple[Run, ...]
+    rounds_max: int | None = None
 
     @property
     def targets(self) -> tuple[Target, ...]:
         """Every server of the group once, in order."""
         return tuple(dict.fromkeys(run.target for run in self.runs))
-
-
-class Ratio(msgspec.Struct, frozen=True):
-    """The rate of one run as a multiple of another's."""
-
-    over: Run
-    under: Run
-
-
-class Figure(msgspec.Struct, frozen=True):
-    """One member of a run's sample times `scale`; `worst`: the largest round, not the median."""
-
-    run: Run
-    member: str
-    scale: float = 1.0
-    worst: bool = False
-
-
-Quantity = Ratio | Figure
-
-
-class Goal(msgspec.Struct, frozen=True):
-    """A line of the table of goals; `name` is what `--rows` looks for."""
-
-    name: str
-    title: str
-    quantity: Quantity
-    must: float | None = None
-    aim: float | None = None
-    better: Better = "more"
-    unit: str = ""
-
-    @property
-    def runs(self) -> tuple[Run, ...]:
-        """What has to run for it."""
-        if isinstance(self.quantity, Ratio):
-            return (self.quantity.over, self.quantity.under)
-        return (self.quantity.run,)
 
 
 DURABLE = Target("durable", "state")
@@ -171,6 +159,9 @@ REACTIONS = (
     DURABLY_WATCHED_8X64,
     OTHERS_WATCHED_8X64,
 )
+PACED = Load("set", 1, 1024, scope="paced", rate=1000, handler=True)
+FANNED_OUT = Load("set", 1, 1024, scope="fan", rate=10, handler=True, triggers=1000)
+BEHIND = CatchUp(changes=MILLION, keys=100_000)
 
 SMALL_SCOPE = Load("set", 8, 64, scope="small", long_keys=True)
 HOT_IN_BIG = Load("set", 8, 64, scope=BIG_SCOPE, long_keys=True)
@@ -187,6 +178,8 @@ GROUPS = (
             *(Run(DURABLE, load) for load in REACTIONS),
         ),
     ),
+    Group("From write to handler", (Run(DURABLE, PACED), Run(DURABLE, FANNED_OUT))),
+    Group("Catching up, one round", (Run(DURABLE, BEHIND),), rounds_max=1),
     Group(
         "A scope with 1M keys",
         (
@@ -219,122 +212,10 @@ GRID = tuple(
 )
 
 
-def against_redis(name: str, load: Load, must: float, aim: float) -> Goal:
-    """The goal of a durable load beside Redis that syncs every write."""
-    pair = Ratio(Run(DURABLE, load), Run(REDIS_ALWAYS, load))
-    return Goal(name, f"durable {load.name} / Redis `always`", pair, must, aim)
-
-
-GOALS = (
-    against_redis("set-8x64", SET_8X64, 0.45, 0.8),
-    against_redis("set-64x1", SET_64X1, 0.7, 1.0),
-    against_redis("set-8x1", SET_8X1, 0.8, 1.8),
-    against_redis("set-1x1", SET_1X1, 0.8, 1.0),
-    against_redis("set-1k", SET_1K, 0.45, 0.8),
-    against_redis("set-32k", SET_32K, 0.45, 0.8),
-    Goal(
-        "memory",
-        "memory set 8x64 / durable set 8x64",
-        Ratio(Run(MEMORY, SET_8X64), Run(DURABLE, SET_8X64)),
-        aim=1.5,
-        better="less",
-    ),
-    Goal(
-        "hot-in-big",
-        "durable set 8x64 on 10,000 hot keys in a scope of 1M / in a small scope",
-        Ratio(Run(BIG, HOT_IN_BIG), Run(BIG, SMALL_SCOPE)),
-        0.9,
-        1.0,
-    ),
-    Goal(
-        "random-in-big",
-        "durable set 8x64 at random over all 1M keys / in a small scope",
-        Ratio(Run(BIG, ALL_OF_BIG), Run(BIG, SMALL_SCOPE)),
-        0.5,
-        0.75,
-    ),
-    Goal(
-        "trigger",
-        "durable set 8x1 with a trigger whose handler is connected / without",
-        Ratio(Run(DURABLE, WITH_TRIGGER), Run(DURABLE, SET_8X1)),
-        0.4,
-        0.6,
-    ),
-    Goal(
-        "trigger-8x64",
-        "durable set 8x64 with a trigger whose handler is connected / without",
-        Ratio(Run(DURABLE, WATCHED_8X64), Run(DURABLE, SET_8X64)),
-        0.4,
-        0.6,
-    ),
-    Goal(
-        "trigger-durable",
-        "the same with a durable trigger / with a plain one",
-        Ratio(Run(DURABLE, DURABLY_WATCHED_8X64), Run(DURABLE, WATCHED_8X64)),
-        0.7,
-        0.9,
-    ),
-    Goal(
-        "trigger-others",
-        "durable set 8x64 with 10,000 triggers of other scopes / with none",
-        Ratio(Run(DURABLE, OTHERS_WATCHED_8X64), Run(DURABLE, SET_8X64)),
-        0.9,
-        1.0,
-    ),
-    Goal(
-        "set-revision",
-        "durable set 8x64 with `with_revision` / without",
-        Ratio(Run(DURABLE, SET_WITH_REVISION), Run(DURABLE, SET_8X64)),
-        0.95,
-        1.0,
-    ),
-    Goal(
-        "get-revision",
-        "get 8x64 with `with_revision` / without",
-        Ratio(Run(DURABLE, GET_WITH_REVISION), Run(DURABLE, GET_8X64)),
-        0.95,
-        1.0,
-    ),
-    Goal(
-        "start",
-        "start with 1M keys x 200 B",
-        Figure(Run(BIG, Start()), "seconds"),
-        6,
-        2,
-        "less",
-        "s",
-    ),
-    Goal(
-        "memory-idle",
-        "resident memory, 1M keys of 36 characters, idle",
-        Figure(Run(BIG, Rest()), "memory_mb", worst=True),
-        450,
-        300,
-        "less",
-        "MB",
-    ),
-    Goal(
-        "memory-loaded",
-        "resident memory, the same, under load",
-        Figure(Run(BIG, MIX_OF_BIG), "memory_mb", worst=True),
-        450,
-        300,
-        "less",
-        "MB",
-    ),
-    Goal(
-        "compaction",
-        "worst pause while compacting: p99.9, set 200 B over 1M keys, 8x64",
-        Figure(Run(COMPACTING, OVERWRITE), "p999", 0.001, worst=True),
-        100,
-        30,
-        "less",
-        "ms",
-    ),
-)
-
-
 def select(groups: tuple[Group, ...], wanted: frozenset[Run]) -> tuple[Group, ...]:
     """The groups with only the `wanted` runs, without those that are then empty."""
-    kept = (Group(g.title, tuple(run for run in g.runs if run in wanted)) for g in groups)
+    kept = (
+        msgspec.structs.replace(group, runs=tuple(run for run in group.runs if run in wanted))
+        for group in groups
+    )
     return tuple(group for group in kept if group.runs)

@@ -7,7 +7,8 @@ from statistics import median
 
 import msgspec
 
-from benchmarks.rows import Better, Figure, Goal, Quantity, Run
+from benchmarks.goals import Better, Figure, Goal, Quantity
+from benchmarks.rows import Run
 
 CLIENT_BOUND = 0.9
 DISTURBED = 0.25
@@ -16,7 +17,9 @@ DISTURBED = 0.25
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """One run of one load against one server.
 
-    Times are microseconds, except `seconds`, which a start took. `memory_mb` is the largest seen
+    Times are microseconds, except `seconds`, which a start took. `lag` is the time to the handler:
+    with a rate, from when a write was due to be sent until its last trigger's call had come; else
+    from the event's `timestamp_ms`. `memory_mb` is the largest seen
     (1 MB = 1,000,000 bytes). The `_cpu` members are shares of a core: of the load generator, the
     server, its children, and everything else on the machine.
     """
@@ -37,6 +40,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     event_rate: float = 0.0
     lag_p50: float = 0.0
     lag_p99: float = 0.0
+    lag_worst: float = 0.0
 
     @property
     def is_client_bound(self) -> bool:

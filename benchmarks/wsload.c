@@ -2,9 +2,11 @@
 //
 // One thread and one epoll loop, so that it can be pinned to one core. The load is a closed loop:
 // every connection keeps a fixed number of requests in flight and sends the next one when a reply
-// arrives. Requests are copies of three prepared texts (set, get, update) in which only the
-// invocation id, the key and a number change, so that making one costs a fraction of a microsecond
-// and the server is what gets measured. Prints a line of JSON that `benchmarks/README.md` explains.
+// arrives. With --rate it is an open one: requests are sent at even intervals, whatever comes back,
+// and every time counts from when its request was due. Requests are copies of three prepared texts
+// (set, get, update) in which only the invocation id, the key and a number change, so that making
+// one costs a fraction of a microsecond and the server is what gets measured. Prints a line of JSON
+// that `benchmarks/README.md` explains.
 //
 // Build: gcc -O2 -Wall -Wextra -o wsload wsload.c
 #define _GNU_SOURCE
@@ -22,6 +24,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,8 +36,10 @@ static struct {
     int port, connections, depth, value_bytes, key_width, triggers, others;
     uint32_t keys;
     int percent[OPERATIONS];
-    uint64_t load;  // write this many distinct keys once, then end; 0: run for `seconds`
-    double seconds, warmup;
+    uint64_t load;      // end after so many requests; 0: run for `seconds`
+    uint64_t catch_up;  // no load; end after the events of so many writes of a --load
+    uint64_t interval;  // nanoseconds between requests; 0: a closed loop
+    double seconds, warmup, rate;
     bool sequential, sdk_order, handler, with_revision;
     const char *path, *scope, *prefix, *durable;
 } options = {.port = 49134, .connections = 1, .depth = 1, .value_bytes = 100, .key_width = 8,
@@ -113,10 +118,48 @@ static struct {
     uint64_t started, ended;       // of the measured time
     uint64_t issued, completed;    // of the whole run
     uint64_t errors, events, received_bytes;
-    uint64_t last_reply, longest_gap;
+    uint64_t last_reply, longest_gap, last_event;
+    uint64_t due;      // when the next request is to be sent, unless the loop is closed
+    uint64_t awaited;  // events of the numbered writes below that have not come yet
     struct histogram latency, lag;
     struct rusage usage;  // at `started`
 } run;
+
+// ---- numbered writes -----------------------------------------------------------------------
+
+// The handler knows a write by the number in its value, where writes have one: with --rate, and
+// with --load for the --catch-up after it. So none can be missed, or come twice, unnoticed.
+struct write {
+    uint64_t due;
+    int awaited;
+};
+static struct write *writes;
+
+#define NEVER UINT64_MAX
+
+static void expect_events(void) {
+    run.due = NEVER;
+    if (!options.handler) options.triggers = 0;
+    if (!options.interval && !options.catch_up) return;
+    writes = calloc(options.load + options.catch_up, sizeof *writes);
+    if (!writes) fail(EXIT_USAGE, "out of memory");
+    for (uint64_t i = 0; i < options.catch_up; i++) writes[i].awaited = options.triggers;
+    run.awaited = options.catch_up * options.triggers;
+}
+
+static void on_numbered_event(uint64_t number, uint64_t now) {
+    if (number >= options.load + options.catch_up || !writes[number].awaited) {
+        run.errors++;
+        return;
+    }
+    run.awaited--;
+    run.events += run.measuring;
+    run.last_event = now;
+    if (--writes[number].awaited) return;
+    if (options.interval && run.measuring && writes[number].due >= run.started)
+        record(&run.lag, now - writes[number].due);
+    if (options.catch_up && !run.awaited) run.due = now;
+}
 
 // ---- prepared requests ---------------------------------------------------------------------
 
@@ -192,6 +235,7 @@ static uint64_t parse_id(const uint8_t *at) {
 }
 
 static struct request *choose_operation(void) {
+    if (options.catch_up) return &requests[GET];
     int ticket = next_random() % 100;
     if (ticket < options.percent[SET]) return &requests[SET];
     if (ticket < options.percent[SET] + options.percent[GET]) return &requests[GET];
@@ -329,12 +373,32 @@ static void issue(struct connection *c, int slot, uint64_t now) {
     struct request *request = choose_operation();
     bool in_order = options.load || options.sequential;
     uint32_t key = in_order ? run.issued % options.keys : next_random() % options.keys;
-    uint64_t id = (run.issued++ & 0xffff) << 32 | (uint64_t)c->id << 16 | slot;
+    uint64_t id = (run.issued & 0xffff) << 32 | (uint64_t)c->id << 16 | slot;
     put_id(request->text + request->id_at, id);
     put_decimal(request->text + request->key_at, options.key_width, key);
-    if (request->number_at) put_decimal(request->text + request->number_at, 7, next_random());
+    uint32_t number = options.load ? run.issued : next_random();
+    if (request->number_at) put_decimal(request->text + request->number_at, 7, number);
     append_frame(c, TEXT, request->text, request->length);
     c->sent[slot] = now;
+    run.issued++;
+}
+
+static void issue_freed(struct connection *c) {
+    for (uint64_t now = now_ns(); c->freed_count;) issue(c, c->freed[--c->freed_count], now);
+}
+
+// Sends what is due. It counts as sent when it was due, so that a wait for a slot is not hidden.
+static void send_due(struct connection *c, uint64_t now) {
+    while (run.due <= now && c->freed_count) {
+        if (options.interval) {
+            writes[run.issued] = (struct write){run.due, options.triggers};
+            run.awaited += options.triggers;
+        }
+        issue(c, c->freed[--c->freed_count], run.due);
+        run.due += options.interval;
+        if (!options.interval || run.issued == options.load) run.due = NEVER;
+    }
+    if (!c->waits_to_write) flush(c);
 }
 
 static void on_reply(struct connection *c, uint64_t id, bool is_error, uint64_t now) {
@@ -360,6 +424,14 @@ static void on_reply(struct connection *c, uint64_t id, bool is_error, uint64_t 
 #define HANDLER "bench::on_change"
 #define BOUND "wsload-bound"
 
+// The number that `issue` put into the new value of this event; NEVER when there is none.
+static uint64_t number_in(const uint8_t *text, size_t length) {
+    const char *mark = "\"n\":1";
+    const uint8_t *value = memmem(text, length, "\"new_value\":", 12), *number = NULL;
+    if (value) number = memmem(value, text + length - value, mark, strlen(mark));
+    return number ? strtoull((const char *)number + strlen(mark), NULL, 10) : NEVER;
+}
+
 static void on_event(struct connection *c, const uint8_t *text, size_t length) {
     const char *mark = "\"invocation_id\":\"", *stamp_mark = "\"timestamp_ms\":";
     const uint8_t *id = memmem(text, length, mark, strlen(mark)), *id_end = NULL;
@@ -368,6 +440,10 @@ static void on_event(struct connection *c, const uint8_t *text, size_t length) {
     if (!id_end) return;
     append_text(c, "{\"type\":\"invocationresult\",\"invocation_id\":\"%.*s\","
                 "\"function_id\":\"" HANDLER "\",\"result\":null}", (int)(id_end - id), id);
+    if (writes) {
+        on_numbered_event(number_in(text, length), now_ns());
+        return;
+    }
     if (!run.measuring) return;
     run.events++;
     const uint8_t *stamp = memmem(text, length, stamp_mark, strlen(stamp_mark));
@@ -441,7 +517,7 @@ static void serve(struct connection *c, uint32_t events) {
         receive(c);
         uint64_t now = now_ns();
         while (handle_frame(c, now)) continue;
-        for (now = now_ns(); c->freed_count;) issue(c, c->freed[--c->freed_count], now);
+        if (!writes) issue_freed(c);
     }
     if (!c->waits_to_write || events & EPOLLOUT) flush(c);
 }
@@ -460,6 +536,9 @@ static struct connection *open_connections(int count) {
         watch(c, EPOLL_CTL_ADD, EPOLLIN);
         c->sent = calloc(options.depth, sizeof *c->sent);
         c->freed = calloc(options.depth, sizeof *c->freed);
+        if (!c->handler || options.catch_up)
+            for (; c->freed_count < options.depth; c->freed_count++)
+                c->freed[c->freed_count] = c->freed_count;
         while (handle_frame(c, now_ns())) continue;  // events may have come already
         flush(c);
     }
@@ -473,26 +552,55 @@ static void start_measuring(uint64_t now) {
 }
 
 static bool is_over(uint64_t now) {
-    if (options.load) return run.completed == options.load;
+    if (options.catch_up) return run.completed;  // a call after the last result was answered
+    if (options.load) return run.completed == options.load && !run.awaited;
     return run.measuring && now >= run.started + (uint64_t)(options.seconds * 1e9);
+}
+
+static int timer;
+
+// Wakes the loop at every multiple of the interval from `start` on, with no connection.
+static void start_ticking(uint64_t start) {
+    struct timespec first = {start / 1000000000u, start % 1000000000u};
+    struct timespec interval = {options.interval / 1000000000u, options.interval % 1000000000u};
+    timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    timerfd_settime(timer, TFD_TIMER_ABSTIME, &(struct itimerspec){interval, first}, NULL);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    epoll_ctl(epoll, EPOLL_CTL_ADD, timer, &event);
+}
+
+static void start_load(struct connection *all, uint64_t now) {
+    if (options.interval) {
+        run.due = now;
+        start_ticking(now);
+        return;
+    }
+    for (int i = 0; i < options.connections; i++) {
+        issue_freed(&all[i]);
+        flush(&all[i]);
+    }
 }
 
 static void run_load(struct connection *all) {
     uint64_t now = now_ns(), warm = now + (uint64_t)(options.warmup * 1e9);
-    if (options.load) start_measuring(now);
+    if (options.load && !options.interval) start_measuring(now);
     run.last_reply = now;
-    for (int i = 0; i < options.connections; i++) {
-        for (int slot = 0; slot < options.depth; slot++) issue(&all[i], slot, now_ns());
-        flush(&all[i]);
-    }
+    start_load(all, now);
     struct epoll_event events[256];
     while (!is_over(now)) {
         int count = epoll_wait(epoll, events, 256, 50);
-        for (int i = 0; i < count; i++) serve(events[i].data.ptr, events[i].events);
+        for (int i = 0; i < count; i++) {
+            uint64_t ticks;  // the clock says what is due; the timer only has to be read
+            if (events[i].data.ptr) serve(events[i].data.ptr, events[i].events);
+            else if (read(timer, &ticks, sizeof ticks) < 0 && errno != EAGAIN)
+                fail(EXIT_LOST, "timer: %s", strerror(errno));
+        }
         now = now_ns();
         if (!run.measuring && now >= warm) start_measuring(now);
-        if (options.connections && now > run.last_reply + 15000000000u)
-            fail(EXIT_STALLED, "no reply for 15 seconds");
+        if (writes) send_due(all, now);
+        uint64_t heard = run.last_reply > run.last_event ? run.last_reply : run.last_event;
+        if ((options.connections || writes) && now > heard + 15000000000u)
+            fail(EXIT_STALLED, "nothing came for 15 seconds");
     }
     run.ended = now;
 }
@@ -529,23 +637,44 @@ static const char usage_text[] =
     "  --scope S --key-prefix P --key-width N\n"
     "                        plain text (bench), (key-), digits in a key (8)\n"
     "  --sequential          keys one after another instead of at random\n"
-    "  --load N              write N distinct keys once and end\n"
+    "  --load N              write N distinct keys once and end; -k after it: go round so many\n"
+    "  --rate N              N requests a second at even intervals, from the first connection;\n"
+    "                        with --handler, lag_ is from when a write was due to its last event\n"
     "  --handler             also bind a function to the scope's changes and answer its calls\n"
     "  --triggers N          so many bindings for it (1)\n"
+    "  --catch-up N          only handle the events of a --load of N, each once, and end\n"
     "  --durable NAME        they keep their place under this name\n"
     "  --others N            so many more bindings, of scopes that nothing is written to (0)\n"
     "  --with-revision       ask for the revision with every operation\n"
     "  --seed N              of the random numbers (1)\n"
     "  --sdk                 members in the order the Python SDK sends them\n";
 
+// What the options that number writes ask of the others; a number has seven digits.
+static void check_numbering(void) {
+    if (options.rate > 0) {
+        options.interval = 1e9 / options.rate;
+        options.load = options.rate * (options.warmup + options.seconds);
+    }
+    if (!options.interval && !options.catch_up) return;
+    uint64_t count = options.load + options.catch_up;
+    if (options.value_bytes < 54 || count < 1 || count > 10000000)
+        fail(EXIT_USAGE, "--rate and --catch-up need values of 54 bytes, and 1 to 10M writes");
+    if (options.catch_up && (!options.handler || options.connections || options.load))
+        fail(EXIT_USAGE, "--catch-up goes with --handler and -c 0, and no load");
+    if (options.interval && options.percent[SET] != 100)
+        fail(EXIT_USAGE, "--rate is for sets");
+}
+
 static void parse_options(int count, char **arguments) {
-    enum { SCOPE = 256, PREFIX, WIDTH, SEQUENTIAL, LOAD, HANDLE, TRIGGERS, SEED, SDK, DURABLE, OTHERS, REVISION };
+    enum { SCOPE = 256, PREFIX, WIDTH, SEQUENTIAL, LOAD, HANDLE, TRIGGERS, SEED, SDK, DURABLE,
+           OTHERS, REVISION, RATE, CATCH_UP };
     static const struct option names[] = {
         {"scope", 1, 0, SCOPE}, {"key-prefix", 1, 0, PREFIX}, {"key-width", 1, 0, WIDTH},
         {"sequential", 0, 0, SEQUENTIAL}, {"load", 1, 0, LOAD}, {"handler", 0, 0, HANDLE},
         {"triggers", 1, 0, TRIGGERS}, {"seed", 1, 0, SEED}, {"sdk", 0, 0, SDK},
         {"durable", 1, 0, DURABLE}, {"others", 1, 0, OTHERS},
-        {"with-revision", 0, 0, REVISION}, {0, 0, 0, 0}};
+        {"with-revision", 0, 0, REVISION}, {"rate", 1, 0, RATE}, {"catch-up", 1, 0, CATCH_UP},
+        {0, 0, 0, 0}};
     int *percent = options.percent;
     for (int o; (o = getopt_long(count, arguments, "p:u:c:d:t:w:v:k:m:", names, 0)) != -1;) {
         switch (o) {
@@ -573,6 +702,8 @@ static void parse_options(int count, char **arguments) {
         case DURABLE: options.durable = optarg; break;
         case OTHERS: options.others = atoi(optarg); break;
         case REVISION: options.with_revision = true; break;
+        case RATE: options.rate = atof(optarg); break;
+        case CATCH_UP: options.catch_up = strtoul(optarg, 0, 10); break;
         default: fputs(usage_text, stderr); exit(EXIT_USAGE);
         }
     }
@@ -581,11 +712,14 @@ static void parse_options(int count, char **arguments) {
     if (options.connections < !options.handler || options.connections > 4096 ||
         options.depth < 1 || options.depth > 65535 || !options.keys || !random_state)
         fail(EXIT_USAGE, "-c, -d, -k or --seed is out of range");
+    check_numbering();
 }
 
 int main(int count, char **arguments) {
     parse_options(count, arguments);
     prepare_requests();
+    expect_events();
+    if (options.catch_up) start_measuring(now_ns());  // from before it connects
     run_load(open_connections(options.connections + options.handler));
     report();
 }

@@ -2,17 +2,17 @@
 
 import pytest
 
-from benchmarks.report import goal_table, render, side_by_side, splice, three_digits
+from benchmarks.goals import GOALS, Figure, Goal, Ratio
+from benchmarks.report import goal_table, load_title, render, side_by_side, splice, three_digits
 from benchmarks.rows import (
+    BEHIND,
     DURABLE,
-    GOALS,
+    FANNED_OUT,
     GROUPS,
+    PACED,
     REDIS_ALWAYS,
     SET_8X64,
-    Figure,
-    Goal,
     Group,
-    Ratio,
     Run,
     select,
 )
@@ -118,6 +118,59 @@ def test_figures_have_three_digits(value: float, text: str) -> None:
     assert three_digits(value) == text
 
 
+def test_the_time_to_the_handler_is_told_with_its_own_bounds_and_unit() -> None:
+    run = Run(DURABLE, PACED)
+    results = {run: [Sample(rate=1000, p50=300, lag_p50=us, lag_p99=9000) for us in (700, 3400)]}
+    goals = [goal for goal in GOALS if run in goal.runs]
+
+    lines = goal_table(goals, results).splitlines()[2:]
+
+    assert [line.split(" | ", 1)[1] for line in lines] == [
+        "<= 3 ms | <= 1 ms | 2.05 ms (0.70 to 3.40) | must |",
+        "<= 10 ms | <= 5 ms | 9.00 ms (9.00 to 9.00) | must |",
+    ]
+
+
+def test_a_fan_out_is_judged_by_its_median_and_by_its_slowest_write_of_all() -> None:
+    run = Run(DURABLE, FANNED_OUT)
+    results = {run: [Sample(rate=10, lag_p50=9e4, lag_worst=ms * 1e3) for ms in (95, 1001, 99)]}
+    goals = [goal for goal in GOALS if run in goal.runs]
+
+    assert [verdict(goal, measured(goal.quantity, results)) for goal in goals] == ["aim", "**no**"]
+
+
+@pytest.mark.parametrize(
+    ("rate", "errors", "holds"),
+    [(1e5, 0, "aim"), (3e4, 0, "must"), (29_999, 0, "**no**"), (1e5, 1, "invalid: 1 errors")],
+)
+def test_catching_up_is_judged_by_its_events_each_of_which_came_once(
+    rate: float, errors: int, holds: str
+) -> None:
+    run = Run(DURABLE, BEHIND)
+    goal = next(goal for goal in GOALS if run in goal.runs)
+
+    figure = measured(goal.quantity, {run: [Sample(event_rate=rate, errors=errors)]})
+
+    assert verdict(goal, figure) == holds
+
+
+def test_runs_without_a_rate_of_requests_show_that_of_their_events() -> None:
+    group = next(group for group in GROUPS if Run(DURABLE, BEHIND) in group.runs)
+
+    text = render([group], [], {Run(DURABLE, BEHIND): [Sample(event_rate=31_234)]}, {})
+
+    assert "| catch up 1,000,000 changes of 100,000 keys | 31.2K events/s |" in text
+
+
+def test_paced_loads_are_called_by_their_rate_and_their_triggers() -> None:
+    loads = [load_title(load) for load in (PACED, FANNED_OUT)]
+
+    assert loads == [
+        "set 100 B at 1,000/s, trigger with a handler",
+        "set 100 B at 10/s, 1,000 triggers with a handler",
+    ]
+
+
 def test_every_goal_is_measured_by_some_group() -> None:
     runs = {run for group in GROUPS for run in group.runs}
 
@@ -125,9 +178,11 @@ def test_every_goal_is_measured_by_some_group() -> None:
 
 
 def test_selecting_keeps_only_what_is_wanted() -> None:
-    groups = select(GROUPS, frozenset({OURS}))
+    behind = Run(DURABLE, BEHIND)
 
-    assert [group.runs for group in groups] == [(OURS,)]
+    groups = select(GROUPS, frozenset({OURS, behind}))
+
+    assert [(group.runs, group.rounds_max) for group in groups] == [((OURS,), None), ((behind,), 1)]
 
 
 def test_splicing_replaces_only_what_is_between_the_markers() -> None:
