@@ -19,6 +19,7 @@ from iii_state.testing.faulty_files import FaultyFiles
 
 KEY = {"scope": "s", "key": "k"}
 NEW = "n" * 900
+RESULT = "invocationresult"
 
 
 class DiskBench:
@@ -32,6 +33,8 @@ class DiskBench:
         """Call a function and wait for its answer."""
         call = self.client.call(f"state::{name}", {**KEY, **members})
         await self.engine.commits.settled()
+        while call not in [m["invocation_id"] for m in self.client.got(RESULT, keep=True)]:
+            await asyncio.sleep(0)
         answer = self.client.answer_to(call)
         return answer.get("result", answer.get("error"))
 
@@ -102,10 +105,17 @@ async def test_a_repetition_of_what_is_still_pending_waits_for_it(tmp_path: Path
 
 
 @asynccontextmanager
-async def on_a_small_disk(clock: FakeClock) -> AsyncIterator[tuple[DiskBench, FaultyFiles]]:
+async def on_a_small_disk(
+    clock: FakeClock, cache_bytes: int = 1 << 20
+) -> AsyncIterator[tuple[DiskBench, FaultyFiles]]:
     files = FaultyFiles()
     store = await DiskStore.open(
-        Path("/data"), clock_ms=clock, files=files, executor=InlineExecutor, segment_bytes=4096
+        Path("/data"),
+        clock_ms=clock,
+        files=files,
+        executor=InlineExecutor,
+        segment_bytes=4096,
+        cache_bytes=cache_bytes,
     )
     engine = Engine(store, SETTINGS, clock, random_ids())
     engine.start()
@@ -144,3 +154,54 @@ async def test_what_a_failed_write_would_have_noted_is_forgotten(is_hindered: bo
     assert (kept["value"], "expires_at_ms" in kept) == ("old", touched.get("found", False))
     assert taken == {"old_value": "old", "new_value": NEW}
     assert "expires_at_ms" in now
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "answer"),
+    [
+        ("set", {"value": 1}, {"old_value": None, "new_value": 1}),
+        ("set", {"value": 1, "idempotency_key": "x"}, {"old_value": None, "new_value": 1}),
+        ("delete", {}, None),
+        ("clear", {}, {"deleted": 2, "last_revision": 4}),
+        ("delete_prefix", {"prefix": "k"}, {"deleted": 1, "last_revision": 3}),
+    ],
+)
+async def test_a_key_whose_value_is_damaged_can_be_written_and_removed(
+    name: str, members: dict[str, Any], answer: Any
+) -> None:
+    async with on_a_small_disk(FakeClock(), cache_bytes=0) as (bench, files):
+        await bench.ask("set", value=NEW)
+        await bench.ask("set", key="other", value=2)
+        rot(files, NEW)
+        before = await bench.ask("get")
+        refused = await bench.ask("update", ops=[])
+
+        answered = await bench.ask(name, **members)
+
+        after = await bench.ask("get")
+
+    assert before["code"] == refused["code"] == "STORE_DAMAGED"
+    assert answered == answer
+    assert after == members.get("value")
+
+
+async def test_a_key_whose_value_is_damaged_expires() -> None:
+    clock = FakeClock()
+    async with on_a_small_disk(clock, cache_bytes=0) as (bench, files):
+        await bench.ask("set", value=NEW, ttl_ms=1)
+        rot(files, NEW)
+        for _ in range(1000):
+            await asyncio.sleep(0.001)
+            listed = await bench.ask("list_keys")
+            if listed == {"keys": []}:
+                break
+        revision = (await bench.ask("info"))["revision"]
+
+    assert listed == {"keys": []}
+    assert revision == 2
+
+
+def rot(files: FaultyFiles, value: str) -> None:
+    """Flip a bit of a value on the disk."""
+    [path] = [path for path in files.paths() if path.suffix == ".seg"]
+    files.rot(path, files.contents(path).index(value.encode()))

@@ -11,7 +11,7 @@ from iii_state.engine.calls import Call
 from iii_state.engine.commits import Commits
 from iii_state.engine.invocations import Failure
 from iii_state.engine.timers import Timers
-from iii_state.errors import StateError
+from iii_state.errors import StateError, StoreDamaged
 
 CHANGES_PER_COMMIT_MAX = 1000
 
@@ -81,7 +81,11 @@ class Clearing:
         size = 0
         while self._keys and size < BYTES_PER_COMMIT_MAX:
             key = self._keys.pop()
-            entry = self._commits.peek(Get(scope, key)).entry
+            try:
+                entry = self._commits.peek(Get(scope, key)).entry
+            except StoreDamaged:  # it can be deleted all the same
+                writes.append(Delete(scope, key, origin))
+                continue
             if entry is not None and entry.created_revision <= self._made_by:
                 writes.append(Delete(scope, key, origin))
                 size += len(entry.value)

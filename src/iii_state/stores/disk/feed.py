@@ -11,11 +11,12 @@ import msgspec
 
 from iii_state.core.changes import ANONYMOUS, Change, Entry, Origin
 from iii_state.errors import StorageError
-from iii_state.stores.disk.blocks import Block, read_block
+from iii_state.stores.disk.blocks import Block, read_block, read_columns
 from iii_state.stores.disk.format import (
     BLOCK_HEADER_BYTES,
     DELETE,
     RECORDS,
+    BlockHeader,
     Columns,
     decode_block_header,
     decode_record,
@@ -46,19 +47,26 @@ class BlockRecords(msgspec.Struct, frozen=True, gc=False):
     revisions: array[int] | None
 
     @classmethod
-    def of(cls, block: Block | None, end: int) -> BlockRecords:
-        """The records of a block; a seal has none."""
-        if block is None:
-            return cls(end, 0, 0, 0, array("I"), None)
-        columns, header = block.columns, block.header
+    def of(cls, header: BlockHeader, columns: Columns, offset: int) -> BlockRecords:
+        """The records of a block at an offset."""
         starts = array("I", columns.offsets()[:-1])
-        for at, kind in enumerate(block.kinds()):
+        for at, kind in enumerate(columns.kinds or b""):
             if kind == DELETE:
                 starts[at] = NO_VALUE
         revisions = array("Q", columns.revisions) if columns.revisions is not None else None
         return cls(
-            end, header.last_revision, header.first_revision, block.body_offset, starts, revisions
+            offset + header.block_bytes,
+            header.last_revision,
+            header.first_revision,
+            offset + BLOCK_HEADER_BYTES + header.meta_bytes,
+            starts,
+            revisions,
         )
+
+    @classmethod
+    def of_none(cls, end: int) -> BlockRecords:
+        """Those of a seal."""
+        return cls(end, 0, 0, 0, array("I"), None)
 
     def find(self, revision: int) -> int | None:
         """The file offset of the record with a revision; -1 for a delete, None if not here."""
@@ -123,12 +131,14 @@ class History:
         raise StorageError(f"the value written at revision {revision} is no longer kept")
 
     def _records(self, segment: Segment, offset: int) -> BlockRecords:
-        """Where the records of the block at an offset are."""
+        """Where the records of the block at an offset are.
+
+        Each of these has a checksum of its own: what else is damaged in the block is of no concern.
+        """
         place = segment.slot, offset
         records = self._places.get(place)
         if records is None:
-            block, end = self._read(segment, offset)
-            records = BlockRecords.of(block, end)
+            records = self._read_places(segment, offset)
             self._places[place] = records
             self._places_kept += len(records.starts)
             while self._places_kept > PLACES_KEPT and len(self._places) > 1:
@@ -136,32 +146,48 @@ class History:
                 self._places_kept -= len(oldest.starts)
         return records
 
+    def _read_places(self, segment: Segment, offset: int) -> BlockRecords:
+        header = self._header(segment, offset)
+        if header.kind != RECORDS:
+            return BlockRecords.of_none(offset + header.block_bytes)
+        meta = self._bytes(segment, header.meta_bytes, offset + BLOCK_HEADER_BYTES)
+        columns = read_columns(header, meta, segment.path)
+        if columns is None:
+            raise damaged(segment.path, offset, "the block there", "the other blocks")
+        return BlockRecords.of(header, columns, offset)
+
     def _read(self, segment: Segment, offset: int) -> tuple[Block | None, int]:
         """The block at an offset (None for a seal), and where the next one begins."""
         kept = self._blocks.get((segment.slot, offset))
         if kept is not None:
             self._blocks.move_to_end((segment.slot, offset))
             return kept, offset + kept.header.block_bytes
-        files, fd, path = self._segments.files, segment.fd, segment.path
-        try:
-            header = decode_block_header(files.read(fd, BLOCK_HEADER_BYTES, offset))
-            if header is None:
-                raise damaged(path, offset, "the block there", "the other blocks")
-            if header.kind != RECORDS:
-                return None, offset + header.block_bytes
-            size = header.meta_bytes + header.body_bytes
-            payload = files.read(fd, size, offset + BLOCK_HEADER_BYTES)
-        except OSError as error:
-            raise StorageError(
-                f"{path} cannot be read at offset {offset}: {error.strerror}"
-            ) from error
-        block = read_block(header, payload, offset, path)
+        header = self._header(segment, offset)
+        if header.kind != RECORDS:
+            return None, offset + header.block_bytes
+        size = header.meta_bytes + header.body_bytes
+        payload = self._bytes(segment, size, offset + BLOCK_HEADER_BYTES)
+        block = read_block(header, payload, offset, segment.path)
         if not isinstance(block, Block):
-            raise damaged(path, offset, "the block there", "the other blocks")
+            raise damaged(segment.path, offset, "the block there", "the other blocks")
         self._blocks[segment.slot, offset] = block
         if len(self._blocks) > BLOCKS_KEPT:
             self._blocks.popitem(last=False)
         return block, offset + header.block_bytes
+
+    def _header(self, segment: Segment, offset: int) -> BlockHeader:
+        header = decode_block_header(self._bytes(segment, BLOCK_HEADER_BYTES, offset))
+        if header is None:
+            raise damaged(segment.path, offset, "the block there", "the other blocks")
+        return header
+
+    def _bytes(self, segment: Segment, size: int, offset: int) -> bytes:
+        try:
+            return self._segments.files.read(segment.fd, size, offset)
+        except OSError as error:
+            raise StorageError(
+                f"{segment.path} cannot be read at offset {offset}: {error.strerror}"
+            ) from error
 
     def _changes(self, block: Block, after: int) -> Iterator[Change]:
         columns = block.columns

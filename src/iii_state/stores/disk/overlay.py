@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from iii_state.core.changes import Change
 from iii_state.core.commands import Outcome, Read, Transact
 from iii_state.stores.disk.index import Resident
+from iii_state.stores.disk.losses import Loss
 
 BATCH_CHANGES_MAX = 8192
 """Changes in one block. With more, the loop would stall while they are encoded and applied."""
@@ -20,11 +21,13 @@ class Batch:
 
     All carry the time at which the first of them was made. `residents` has, for each change, what
     the index held of the key in memory, if it was asked. `notes` go into the same block; those
-    that are `tied` fail with it, others go into the next one then.
+    that are `tied` fail with it, others go into the next one then. `losses` are the damaged values
+    that its changes write over.
     """
 
     __slots__ = (
         "changes",
+        "losses",
         "notes",
         "outcomes",
         "reads",
@@ -40,6 +43,7 @@ class Batch:
         self.outcomes: list[Outcome] = []
         self.reads: list[tuple[Outcome, Read | Transact]] = []
         self.notes: dict[tuple[int, str], bytes | None] = {}
+        self.losses: list[Loss] = []
         self.tied: set[tuple[int, str]] = set()
         self.timestamp_ms = 0
         self.value_bytes = 0

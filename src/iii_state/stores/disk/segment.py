@@ -47,6 +47,11 @@ class Signposts:
         at = bisect_right(self.revisions, revision) - 1
         return self.offsets[at] if at >= 0 else SEGMENT_HEADER_BYTES
 
+    def at(self, offset: int) -> int:
+        """Where to start reading to meet the block that an offset is in."""
+        at = bisect_right(self.offsets, offset) - 1
+        return self.offsets[at] if at >= 0 else SEGMENT_HEADER_BYTES
+
 
 class Segment:
     """One segment file, open.

@@ -22,7 +22,9 @@ from iii_state.core.commands import (
     Guard,
     Outcome,
     Read,
+    Result,
     Transact,
+    Write,
     change_of,
     failed_guards,
     results_of,
@@ -34,6 +36,7 @@ from iii_state.errors import (
     LimitExceeded,
     RevisionCompacted,
     StateError,
+    StoreDamaged,
     StoreReadOnly,
     TooManyFiles,
 )
@@ -45,6 +48,7 @@ from iii_state.stores.disk.index import place_at
 from iii_state.stores.disk.lists import Lists
 from iii_state.stores.disk.lock import Lock
 from iii_state.stores.disk.log import Log
+from iii_state.stores.disk.losses import Loss, losses_of
 from iii_state.stores.disk.maintenance import Maintenance
 from iii_state.stores.disk.overlay import BATCH_BYTES_MAX, BATCH_CHANGES_MAX, Batch, Overlay
 from iii_state.stores.disk.recovery import Recovery
@@ -212,7 +216,8 @@ class DiskStore:
         """See `Store.execute`.
 
         Raises:
-            StoreDamaged, StorageError: the record that the command needs cannot be read.
+            StoreDamaged, StorageError: the record that the command needs cannot be read. A set or
+                a delete of a damaged one is carried out, as if the key had been absent.
             InvalidRequest: a name that is no valid Unicode text.
         """
         if not isinstance(command, WRITES):
@@ -229,7 +234,10 @@ class DiskStore:
                 _require_text(scope, key)
                 before = None
             elif isinstance(found, int):
-                before = self._load(scope, key, found)
+                try:
+                    before = self._load(scope, key, found)
+                except StoreDamaged:
+                    return self._write_over(command)
             else:
                 resident, before = found, found.entry
         batch = self._open_batch()
@@ -247,6 +255,16 @@ class DiskStore:
         batch.residents.append(resident)
         batch.outcomes.append(outcome)
         batch.value_bytes += value_bytes
+        return outcome
+
+    def _write_over(self, command: Write) -> Outcome:
+        """Carry out a write of a key whose value is damaged.
+
+        Raises:
+            StoreDamaged: it depends on that value.
+        """
+        outcome = self._transact(Transact((), (command,)))
+        outcome.results = ()
         return outcome
 
     def _open_batch(self) -> Batch:
@@ -271,7 +289,7 @@ class DiskStore:
         for write in command.writes:
             _require_text(write.scope, write.key)
         batch = self._open_batch()
-        results = results_of(command.writes, self._entry, self._next_revision, batch.timestamp_ms)
+        results, losses = self._results(command.writes, batch.timestamp_ms)
         outcome = Outcome(False, results=results)
         if not results:
             outcome.settled = True
@@ -285,10 +303,26 @@ class DiskStore:
             batch.changes.append(change)
             batch.residents.append(None)
         self._next_revision += len(results)
+        batch.losses += losses
         outcome.change = results[-1][0]
         batch.outcomes.append(outcome)
         batch.value_bytes += sum(sizes)
         return outcome
+
+    def _results(
+        self, writes: Sequence[Write], now_ms: int
+    ) -> tuple[Sequence[Result], Sequence[Loss]]:
+        """What writes do, and what they go over without its being readable."""
+        try:
+            return results_of(writes, self._entry, self._next_revision, now_ms), ()
+        except StoreDamaged:
+            losses = losses_of(writes, self._entry, self._index, self._segments)
+        lost = {(loss.scope, loss.key) for loss in losses}
+
+        def read(scope: str, key: str) -> Entry | None:
+            return None if (scope, key) in lost else self._entry(scope, key)
+
+        return results_of(writes, read, self._next_revision, now_ms), losses
 
     def _entry(self, scope: str, key: str) -> Entry | None:
         change = self._overlay.get(scope, key)
@@ -412,6 +446,12 @@ class DiskStore:
         """Move what is durable from the overlay into index, cache and feed; settle outcomes."""
         put = self._index.put
         kills = segment.kills
+        for loss in batch.losses:
+            # A change that tells of no value before makes its key anew, at the end of all lists.
+            former = self._index.pop(loss.scope, loss.key, loss.value_bytes)
+            slot = former >> 32
+            kills[slot] = kills.get(slot, 0) + RECORD_PREFIX_BYTES + loss.value_bytes
+            loss.tell()
         place = place_at(segment.slot, offset)
         replaced_bytes = 0
         for change, resident, length in zip(batch.changes, batch.residents, lengths, strict=True):
