@@ -15,6 +15,12 @@ const helpers = await load('iii-sdk/helpers').catch(() => undefined)
 const tell = (line) => process.stdout.write(`${JSON.stringify(line)}\n`)
 const pattern = (size) => Buffer.from(Array.from({ length: size }, (_, i) => i % 256))
 
+// The write that keeps a loop going: of the same key.
+const oneMore = ({ scope, key, new_value: number }) => ({
+  function_id: 'state::set',
+  payload: { scope, key, value: number + 1 },
+})
+
 // Of a trigger type: refuses what says so, tells of the rest.
 const provider = {
   async registerTrigger({ id, function_id, config, metadata }) {
@@ -62,10 +68,12 @@ const commands = {
     const handler = async (data, metadata) => {
       if (behaviour in channels) return channels[behaviour](data)
       tell({ event: 'called', function: functionId, data, metadata: metadata ?? null })
-      if (behaviour === 'fail') throw new Error('kaboom')
+      const stumbles = behaviour === 'stumble' && data.attempt === 1
+      if (behaviour === 'fail' || stumbles) throw new Error('kaboom')
       if (behaviour === 'hang') await new Promise(() => {})
       if (behaviour === 'wait') await once(released.signal, 'abort')
       if (behaviour === 'relay') return sdk.trigger(data.request)
+      if (behaviour === 'again' && data.new_value < 20) await sdk.trigger(oneMore(data))
       if (behaviour === 'refuse') return false
       return behaviour === 'echo' ? { got: data } : undefined
     }

@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import iii
@@ -59,6 +60,8 @@ class Worker:
         self.functions: dict[str, Any] = {}
         self.bindings: list[Any] = []
         self.released = threading.Event()
+        # Held here: a handler that waits for what nobody holds is garbage, and ends as such.
+        self.never = asyncio.Event()
 
     def call(self, request: Json) -> Any:
         return self.sdk.trigger(request)
@@ -69,25 +72,42 @@ class Worker:
             self.sdk.trigger({**request, "action": {"type": "void"}})
 
     def serve(self, function_id: str, behaviour: str, options: Json) -> None:
+        plainly = behaviour == "again, plainly"
+        handler = self.plain(function_id) if plainly else self.asynchronous(function_id, behaviour)
+        # SDKs make schemas of annotations; a test gives its own.
+        handler.__annotations__.clear()
+        self.functions[function_id] = self.sdk.register_function(function_id, handler, **options)
+
+    def plain(self, function_id: str) -> Callable[..., Any]:
+        """A handler that SDKs run on a thread."""
+
+        def handler(data: Any) -> None:
+            tell({"event": "called", "function": function_id, "data": data, "metadata": None})
+            if request := one_more(data):
+                self.sdk.trigger(request)
+
+        return handler
+
+    def asynchronous(self, function_id: str, behaviour: str) -> Callable[..., Any]:
         async def handler(data: Any, metadata: Any = None) -> Any:
             if behaviour in ("read", "write"):
                 return await getattr(self, behaviour)(data)
             tell({"event": "called", "function": function_id, "data": data, "metadata": metadata})
-            if behaviour == "fail":
+            if behaviour == "fail" or (behaviour == "stumble" and data["attempt"] == 1):
                 raise ValueError("kaboom")
             if behaviour == "hang":
-                await asyncio.Event().wait()
+                await self.never.wait()
             if behaviour == "wait":
                 await asyncio.to_thread(self.released.wait)
             if behaviour == "relay":
                 return await self.sdk.trigger_async(data["request"])
+            if behaviour == "again" and (request := one_more(data)):
+                await self.sdk.trigger_async(request)
             if behaviour == "refuse":
                 return False
             return {"got": data} if behaviour == "echo" else None
 
-        # SDKs make schemas of annotations; a test gives its own.
-        handler.__annotations__.clear()
-        self.functions[function_id] = self.sdk.register_function(function_id, handler, **options)
+        return handler
 
     def release(self) -> None:
         """Let the handlers that wait go on."""
@@ -123,6 +143,13 @@ class Worker:
         content = await data["reader"].read_all()
         is_whole = content == pattern(len(content))
         return {"size": len(content), "texts": texts, "is_whole": is_whole}
+
+
+def one_more(event: Json) -> Json | None:
+    """The write that keeps a loop going: of the same key, up to 20."""
+    number = event["new_value"] + 1
+    payload = {"scope": event["scope"], "key": event["key"], "value": number}
+    return {"function_id": "state::set", "payload": payload} if number <= 20 else None
 
 
 def pattern(size: int) -> bytes:
