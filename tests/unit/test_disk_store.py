@@ -406,3 +406,19 @@ async def test_changes_that_somebody_needs_are_held_up_to_a_bound(tmp_path: Path
     assert held == 0
     assert 0 < moved <= 30
     assert given_up > 30
+
+
+async def test_changes_that_somebody_needs_are_held_over_a_restart(tmp_path: Path) -> None:
+    """Although nobody can say that they are needed before the store is open."""
+    store = await open_store(tmp_path, segment_bytes=4096, history_bytes=16384)
+    store.hold(lambda: 0)
+    for _ in range(50):
+        await write(store, Set("s", "k", value(0, 900)))
+    await store.close()
+
+    store = await open_store(tmp_path, segment_bytes=4096, history_bytes=16384)
+    store.hold(lambda: 0)
+
+    assert store.oldest_revision == 0
+    assert len(store.changes(0, 100, 1 << 20)) == 50
+    await store.close()

@@ -100,7 +100,7 @@ class Maintenance:
             self._retired += self._unfinished + self._log.retired
             self._unfinished.clear()
             self._log.retired.clear()
-            self._retention.trim()
+            self._retention.trim(self._retention.held())
             self._log.base_revision = self._retention.revision
             self.start()
 

@@ -33,15 +33,14 @@ class Retention:
         """The base segments, in order."""
         return self._segments.ordered[: self._base_count]
 
-    def trim(self) -> None:
+    def trim(self, held: int | None) -> None:
         """Turn the oldest of the window into base, while the window is over its bound.
 
-        What somebody still needs stays longer, but not for ever.
+        What somebody still needs, all above `held`, stays longer, but not for ever.
         """
         ordered = self._segments.ordered
         window = ordered[self._base_count :]
         size = sum(segment.end for segment in window)
-        held = self.held()
         for segment in window[:-1]:
             if size <= self._history_bytes or not segment.is_sealed:
                 break

@@ -174,7 +174,7 @@ class DiskStore:
                     log.base_revision = retention.revision
                     log.is_stopped = recovery.stopped is not None
                     log.resume(recovery.sequence)
-                    retention.trim()
+                    retention.trim(held=0)  # who needs what is not known before the store is open
                     opened.pop_all()
                     return lock, recovery, log, retention
             except OSError as error:

@@ -256,13 +256,13 @@ class DurabilityContract(Contract):
     async def test_a_trimmed_store_is_whole_after_reopening(self, rig: Rig) -> None:
         keys = await write_until_trimmed(rig)
         entries = [await rig.get(key) for key in keys]
-        kept = rig.feed(rig.store.oldest_revision)
+        latest = rig.feed(rig.store.oldest_revision)[-10:]
 
         await rig.open(short_history=True)
 
         assert [await rig.get(key) for key in keys] == entries
         assert (await rig.values())[0] == b'"first"'
-        assert rig.feed(rig.store.oldest_revision)[-10:] == kept[-10:]
+        assert rig.feed(rig.store.oldest_revision)[-len(latest) :] == latest
 
     async def test_what_closing_settled_is_there_after_reopening(self, rig: Rig) -> None:
         rig.store.execute(Set(rig.scope, "k", b"1"))
