@@ -217,6 +217,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         About("How log lines look: `text` (coloured on a terminal), or `json`.", flag=True),
     ] = "text"
     log_level: Annotated[LogLevel, About("Least severe lines to log.", flag=True)] = "info"
+    log_lines_max: Annotated[
+        int, About("Lines of one kind that are logged in a minute; others are counted.", minimum=1)
+    ] = 100
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{row.name}={row.show(getattr(self, row.name))}" for row in SETTINGS)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from programs import COMMAND, environment, program, server
+from websockets.sync.client import connect
 
 from iii_state import __version__
 from iii_state.cli import cli
@@ -97,6 +98,22 @@ def test_readable_lines_are_the_default() -> None:
     assert "[info" in line
     assert "address=ws://127.0.0.1:" in line
     assert "\x1b" not in line
+
+
+def test_a_client_that_misbehaves_does_not_fill_the_log() -> None:
+    with server("--in-memory", env=environment(III_STATE_LOG_LINES_MAX="5")) as (running, address):
+        with connect(address) as socket:
+            for _ in range(300):
+                socket.send('{"type":"nonsense"}')
+            socket.send('{"type":"ping"}')
+            while json.loads(socket.recv())["type"] != "pong":
+                pass
+        running.process.terminate()
+        written = running.errors.read()
+        running.finish()
+
+    assert written.count("a message of unknown type") == 5
+    assert '"message": "stopped"' in written
 
 
 def test_an_address_others_can_reach_is_refused_without_a_token() -> None:

@@ -99,6 +99,43 @@ def test_lines_below_the_level_are_left_out() -> None:
     assert stream.getvalue() == ""
 
 
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_is_very_long_is_cut(log_format: LogFormat) -> None:
+    stream = lines(log_format)
+
+    log.info("%s", "x" * 100_000, extra={"worker": "y" * 100_000, "data": {"z": ["z"] * 100_000}})
+    try:
+        raise ValueError("broken " * 10_000)
+    except ValueError:
+        log.exception("it failed")
+
+    first, *rest = stream.getvalue().splitlines()
+    assert len(first) < 3 * 9000
+    assert first.count("characters)") == 3
+    assert "ValueError: broken" in "\n".join(rest)
+
+
+def test_lines_of_one_kind_are_limited() -> None:
+    stream = io.StringIO()
+    seconds = [0.0]
+    configure("text", "info", stream, lines_max=2, clock=lambda: seconds[0])
+
+    for number in range(1236):
+        log.warning("worker %d misbehaves", number)
+    log.info("another line")
+    seconds[0] += 60
+    log.info("another minute")
+
+    written = [line.split("] ", 1)[1] for line in stream.getvalue().splitlines()]
+    assert written == [
+        "worker 0 misbehaves [iii_state.test]",
+        "worker 1 misbehaves [iii_state.test]",
+        "another line [iii_state.test]",
+        "1,234 more lines like this were left out: worker %d misbehaves [iii_state.test]",
+        "another minute [iii_state.test]",
+    ]
+
+
 def test_configuring_again_replaces_the_first() -> None:
     first = lines("text")
     second = lines("json")

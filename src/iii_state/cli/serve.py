@@ -86,7 +86,8 @@ def serve(config: Path | None, **flags: object) -> int:
     """
     try:
         resolved, configuration = read_settings(config, flags, dict(os.environ))
-        configure(resolved.settings.log_format, resolved.settings.log_level)
+        settings = resolved.settings
+        configure(settings.log_format, settings.log_level, lines_max=settings.log_lines_max)
         asyncio.run(_serve(resolved, configuration))
     except StateError as error:
         return report(error)
