@@ -111,12 +111,19 @@ def _members(schema: Schema, title: str | None = None) -> str:
     lines = [f"  {title or schema['title']}\n"]
     for name, about in schema.get("properties", {}).items():
         shown = name if name in schema.get("required", ()) else f"{name}?"
-        lines.append(f"    {shown:<24}{_type(about):<24}{_meaning(about)}".rstrip() + "\n")
+        lines += _in_columns(shown, _type(about), _meaning(about))
     for name, definition in schema.get("definitions", {}).items():
         for choice in definition.get("oneOf", [definition]):
             if "properties" in choice:
                 lines.append(_members(choice, name))
     return "".join(lines)
+
+
+def _in_columns(name: str, kind: str, meaning: str) -> list[str]:
+    """A member's line; a kind that is too long for its column has the meaning below it."""
+    if len(kind) < 24 or not meaning:
+        return [f"    {name:<24}{kind:<24}{meaning}".rstrip() + "\n"]
+    return [f"    {name:<24}{kind}\n", f"{'':<52}{meaning}\n"]
 
 
 def _type(schema: Schema | bool) -> str:
