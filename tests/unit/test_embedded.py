@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 import iii_state
-from iii_state.errors import ConfigurationError, InvalidRequest, LimitExceeded, StoreLocked
+from iii_state import embedded
+from iii_state.errors import (
+    ConfigurationError,
+    Conflict,
+    InvalidRequest,
+    LimitExceeded,
+    StoreLocked,
+)
 
 
 async def test_the_six_operations_work_on_plain_values(tmp_path: Path) -> None:
@@ -173,3 +180,21 @@ def test_importing_has_no_side_effects() -> None:
     )
 
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_package_offers_what_the_embedded_room_lists() -> None:
+    offered: dict[str, object] = {}
+
+    exec("from iii_state import *", offered)
+
+    listed = {name: getattr(embedded, name) for name in embedded.__all__}
+    assert listed.items() <= offered.items()
+    assert offered["__version__"] == iii_state.__version__
+    assert dir(iii_state) == sorted({*listed, "__version__"})
+    assert iii_state.Conflict is Conflict
+
+
+@pytest.mark.parametrize("name", ["nothing", "_nothing", "Conditions"])
+def test_the_package_offers_nothing_else(name: str) -> None:
+    with pytest.raises(AttributeError, match=f"'iii_state' has no attribute '{name}'"):
+        getattr(iii_state, name)

@@ -8,6 +8,8 @@
 
 `open_sync` is the twin for programs without an event loop. Values are plain Python values; what
 `json` can express, state can hold. Every method is a typed face of a function of the engine.
+
+This is the list of public names: `iii_state` offers the same ones.
 """
 
 from __future__ import annotations
@@ -36,9 +38,11 @@ from iii_state.embedded.state import State
 from iii_state.embedded.transaction import Transaction
 from iii_state.embedded.twin import SyncState, SyncTransaction, SyncWatch
 from iii_state.embedded.watch import Watch
+from iii_state.errors import Conflict, StateError
 
 __all__ = [
     "CompareAndSetResult",
+    "Conflict",
     "CountResult",
     "CreateResult",
     "DeadLetter",
@@ -51,6 +55,7 @@ __all__ = [
     "Retry",
     "SetResult",
     "State",
+    "StateError",
     "SyncState",
     "SyncTransaction",
     "SyncWatch",
