@@ -11,7 +11,17 @@ from disk_story import model_of, open_store, state_of
 from msgspec import Raw
 
 from iii_state.core.changes import Change
-from iii_state.core.commands import Delete, Get, Guard, ListEntries, Set, Transact, Update, Write
+from iii_state.core.commands import (
+    Count,
+    Delete,
+    Get,
+    Guard,
+    ListEntries,
+    Set,
+    Transact,
+    Update,
+    Write,
+)
 from iii_state.core.operations import SetOperation
 from iii_state.errors import OutcomeUnknown, StoreDamaged
 from iii_state.stores.disk import DiskStore
@@ -76,7 +86,7 @@ class Rotten:
         await self.store.close()
         self.store = await open_store(self.files)
         assert state_of(self.store) == model
-        after = self.store.oldest_revision
+        after = max(self.store.oldest_revision, len(KEYS))
         kept = [change for change in self.changes if change.revision > after]
         assert list(self.store.changes(after, 10_000, 1 << 30)) == kept
         await self.store.close()
@@ -131,6 +141,20 @@ async def test_a_transaction_writes_over_damaged_values_too() -> None:
         None,
     ]
     await rotten.is_mended()
+
+
+async def test_scopes_are_counted_right_while_a_damaged_value_is_written_over() -> None:
+    rotten = await Rotten.made()
+    count, left = Count("a"), [key for key in KEYS if key not in ROTTEN[:2]]
+
+    rotten.store.execute(Set("a", ROTTEN[0], b"1"))
+    rotten.store.execute(Delete("a", ROTTEN[1]))
+    outcome = rotten.store.execute(count)
+    await rotten.store.commit()
+
+    assert list(outcome.values) == [len(left) + 1, sum(map(len, map(value_of, left))) + 1]
+    assert list(rotten.store.execute(count).values) == list(outcome.values)
+    await rotten.store.close()
 
 
 async def test_the_log_names_what_was_lost_and_where(caplog: pytest.LogCaptureFixture) -> None:

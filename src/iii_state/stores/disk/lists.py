@@ -19,7 +19,7 @@ from iii_state.core.commands import (
 )
 from iii_state.errors import StateError
 from iii_state.stores.disk.index import Index, Resident, ScopeIndex
-from iii_state.stores.disk.overlay import Overlay, growth
+from iii_state.stores.disk.overlay import Batch, Overlay, changes_of, growth
 from iii_state.stores.disk.pages import Pages, Steps
 from iii_state.stores.disk.readings import (
     INLINE_BYTES_MAX,
@@ -43,7 +43,7 @@ class Lists:
         index: Index,
         overlay: Overlay,
         segments: Segments,
-        staged: Callable[[], Iterable[Change]],
+        staged: Callable[[], Iterable[Batch]],
         executor: Executor,
     ) -> None:
         self._staged = staged
@@ -51,7 +51,7 @@ class Lists:
         self._overlay = overlay
         self._segments = segments
         self._executor = executor
-        self._pages = Pages(index, segments, staged)
+        self._pages = Pages(index, segments, lambda: changes_of(staged()))
         self.released: Callable[[], None] = lambda: None
         """Called when a reading has let go of its segments."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from iii_state.core.changes import Change
 from iii_state.core.commands import Outcome, Read, Transact
@@ -81,11 +81,22 @@ class Overlay:
                     del scopes[change.scope]
 
 
-def growth(changes: Iterable[Change], scope: str) -> tuple[int, int]:
+def changes_of(batches: Iterable[Batch]) -> Iterator[Change]:
+    """The changes of several batches, in order."""
+    for batch in batches:
+        yield from batch.changes
+
+
+def growth(batches: Iterable[Batch], scope: str) -> tuple[int, int]:
     """By how many keys and bytes of values pending changes make a scope larger."""
     keys = value_bytes = 0
-    for change in changes:
-        if change.scope == scope:
-            keys += (change.entry is not None) - (change.replaced is not None)
-            value_bytes += len(change.after or b"") - len(change.before or b"")
+    for batch in batches:
+        for change in batch.changes:
+            if change.scope == scope:
+                keys += (change.entry is not None) - (change.replaced is not None)
+                value_bytes += len(change.after or b"") - len(change.before or b"")
+        for loss in batch.losses:
+            if loss.scope == scope:
+                keys -= 1
+                value_bytes -= loss.value_bytes
     return keys, value_bytes

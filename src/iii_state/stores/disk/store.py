@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import takewhile
@@ -117,7 +117,7 @@ class DiskStore:
             self._index,
             self._overlay,
             self._segments,
-            self._pending_changes,
+            lambda: (*self._flying, *self._staged),
             self._background,
         )
         self._maintenance = Maintenance(
@@ -390,10 +390,6 @@ class DiskStore:
                     batch.reads.append((outcome, command))
                     break
         return outcome
-
-    def _pending_changes(self) -> Iterator[Change]:
-        for batch in (*self._flying, *self._staged):
-            yield from batch.changes
 
     def _require_writable(self, value_bytes: int) -> None:
         if self._log.failure is not None:
