@@ -66,6 +66,8 @@ class Server:
             # The loop's own transport lets us write a turn's messages at once.
             use_aiofastnet=False,
         )
+        if not self._listener.sockets:  # asyncio says nothing of those that could not be made
+            raise OSError("no socket can be made; is a file descriptor left (`ulimit -n`)?")
         host, port = self._listener.sockets[0].getsockname()[:2]
         self.address = f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
 
