@@ -67,6 +67,8 @@ def test_another_worker_goes_on_where_one_was_killed(
     handler = f"{scope}::on"
     first.serve(handler)
     first.bind(handler, {"scope": scope, "durable": scope})
+    # Another connection writes: the binding is live once a later call of its own is answered.
+    first.call("state::info", {})
     write(writer, scope, 0)
     first.events_of(handler, 10)
     first.kill()
