@@ -54,6 +54,15 @@ def failure(result: Result) -> tuple[int, dict[str, str]]:
     return result.exit_code, lines
 
 
+@pytest.mark.parametrize("args", [(), ("dlq",), ("triggers",)])
+def test_without_a_command_the_help_is_shown_as_it_is(iii: Commands, args: tuple[str, ...]) -> None:
+    result = iii.run(*args)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage: ")
+    assert "USAGE" not in result.stderr
+
+
 def test_what_is_set_can_be_got_byte_for_byte(iii: Commands) -> None:
     text = '{"b":1.0e2,"a":[1,{}],"big":12345678901234567890}'
 

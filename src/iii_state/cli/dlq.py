@@ -73,7 +73,7 @@ def dlq() -> None:
     """
 
 
-@dlq.command()
+@dlq.command(short_help="List dead letters.")
 @click.argument("trigger", type=NAME, required=False)
 @count_option(LIMIT)
 @output_option
@@ -106,7 +106,7 @@ def ls(trigger: str | None, count: int, output: Format | None, target: Target) -
     print_values(texts, output)
 
 
-@dlq.command()
+@dlq.command(short_help="Deliver dead letters again.")
 @chooses
 def redrive(
     ids: tuple[str, ...],
@@ -128,7 +128,7 @@ def redrive(
     return _act("redrive", "redriven", ids, trigger, is_all, output, target)
 
 
-@dlq.command()
+@dlq.command(short_help="Forget dead letters.")
 @chooses
 def discard(
     ids: tuple[str, ...],

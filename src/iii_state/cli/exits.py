@@ -33,6 +33,9 @@ PARTIAL = 7
 TIMEOUT = 124
 INTERRUPTED = 130
 
+# Not there before click 8.2, which prints the help by itself.
+_NO_COMMAND: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
 _BY_ERROR: tuple[tuple[type[StateError], int], ...] = (
     (ConfigurationError, USAGE),
     (InvalidRequest, USAGE),
@@ -72,7 +75,10 @@ def report(error: StateError, *, as_json: bool = False) -> int:
 
 
 def report_usage(error: click.ClickException) -> int:
-    """Tell what is wrong with a command line."""
+    """Tell what is wrong with a command line; of one without a command, how to use it."""
+    if isinstance(error, _NO_COMMAND):
+        click.echo(error.format_message(), err=True)
+        return USAGE
     context = getattr(error, "ctx", None)
     hint = f"see `{context.command_path} --help`" if context is not None else ""
     tell(error.format_message(), "USAGE", hint)
