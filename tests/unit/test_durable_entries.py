@@ -183,3 +183,21 @@ async def test_a_pause_while_all_are_away_is_kept_over_a_restart() -> None:
     await bench.turn()
     assert told(handler) == [("a", 2, True)]
     await bench.engine.stop()
+
+
+async def test_a_letter_from_before_a_deletion_stays_until_the_entries_are_read() -> None:
+    async with running_engine() as bench:
+        handler = await bound(bench)
+        await write(bench, "a")
+        handler.fail_all()
+        operator = bench.client("o")
+        operator.ask("state::triggers", {"action": "delete", "name": "d"})
+        handler.client.bind(config=CONFIG)
+        all_of_it = {"action": "redrive", "all": True}
+        assert operator.ask("state::dead_letters", all_of_it) == {"redriven": 0}
+        await bench.turn()
+        assert told(handler) == [("a", 1, True)]
+        handler.answer_all()
+        assert operator.ask("state::dead_letters", all_of_it) == {"redriven": 1}
+        await bench.turn()
+        assert told(handler) == [("a", 2, False)]

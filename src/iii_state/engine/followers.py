@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from iii_state.core.bindings import Binding
+from iii_state.core.changes import Change
 from iii_state.core.checkpoints import Checkpoint
 from iii_state.core.deliveries import Deliveries
 from iii_state.core.delivery import Counters
@@ -143,6 +144,10 @@ class Follower:
             self.binding, self.owner = next(reversed(self.members.values()))
         else:
             self.owner = None
+
+    def is_before(self, change: Change) -> bool:
+        """Whether it has not got there among the entries; and it may not come there, as it is."""
+        return self.initial is not None and change.revision > self.deliveries.position
 
     def checkpoint(self, read_up_to: int) -> Checkpoint:
         """How far it has got, if it has nothing to read any more up to `read_up_to`."""

@@ -247,12 +247,13 @@ class Reactions:
     def redrive(self, ids: Iterable[str] | None = None, name: str | None = None) -> int:
         """Deliver letters again, those with these ids or all; of one binding, or of any.
 
-        They leave the letters. Those whose binding is not there stay. Returns how many go.
+        They leave the letters. Those whose binding is not there, or is still among entries that
+        were made before their changes, stay. Returns how many go.
         """
         letters: dict[Follower, list[DeadLetter]] = {}
         for letter in self._letters.chosen(ids, name):
             follower = self._called(letter.trigger)
-            if follower is not None:
+            if follower is not None and not follower.is_before(letter.change):
                 letters.setdefault(follower, []).append(letter)
         for follower, of_one in letters.items():
             follower.deliveries.redrive([GivenUp(each.change, each.attempts) for each in of_one])
