@@ -103,6 +103,7 @@ def test_triggers_are_listed_shown_paused_resumed_and_deleted(
     assert (removed.exit_code, removed.stdout, removed.stderr) == (0, "", "deleted billing\n")
     assert (gone.exit_code, gone.stdout) == (3, "")
     assert "code: NOT_FOUND" in gone.stderr
+    assert "an id needs --id" in gone.stderr
 
 
 def test_dead_letters_are_listed_sent_again_and_discarded(url: str, failing: FailingWorker) -> None:

@@ -13,14 +13,19 @@ from iii_state.cli.output import Format
 from iii_state.errors import StateError
 
 
-def ask(target: Target, function_id: str, data: object, output: Format | None) -> bytes | None:
+def ask(
+    target: Target, function_id: str, data: object, output: Format | None, *, missing: str = ""
+) -> bytes | None:
     """Call a function and give its result's JSON text, None when there is none.
 
-    A failure is told on standard error and ends the program.
+    A failure is told on standard error and ends the program; `missing` is its hint when what is
+    asked about is not there.
     """
     try:
         return asyncio.run(_ask(target, function_id, data))
     except StateError as error:
+        if missing and error.wire_code == "NOT_FOUND":
+            error.details["hint"] = missing
         leave(error, output)
 
 

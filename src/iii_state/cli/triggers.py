@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 import msgspec
 
@@ -142,16 +140,18 @@ def rm(name: str, is_id: bool, output: Format | None, target: Target) -> None:
     Examples:
       iii-state triggers rm billing
     """
-    ask(target, FUNCTION, _request("delete", name, is_id), output)
+    _do("delete", name, is_id, output, target)
     click.echo(f"deleted {name}", err=True)
 
 
-def _request(action: str, name: str, is_id: bool) -> dict[str, Any]:
-    return {"action": action, "id" if is_id else "name": name}
+def _do(action: str, name: str, is_id: bool, output: Format | None, target: Target) -> bytes | None:
+    hint = "" if is_id else "`iii-state triggers ls` lists them; an id needs --id"
+    request = {"action": action, "id" if is_id else "name": name}
+    return ask(target, FUNCTION, request, output, missing=hint)
 
 
 def _act(action: str, name: str, is_id: bool, output: Format | None, target: Target) -> bytes:
-    result = ask(target, FUNCTION, _request(action, name, is_id), output)
+    result = _do(action, name, is_id, output, target)
     return bytes(msgspec.json.decode(result or b"{}", type=_One).trigger)
 
 
