@@ -12,10 +12,12 @@ So nothing below depends on timing:
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any
 
 from journal import Entry
@@ -39,7 +41,6 @@ class Connection:
 class Kill:
     """Between which lines a process was killed, or the server."""
 
-    who: str
     begun_at: int
     ended_at: int
 
@@ -65,35 +66,44 @@ class Story:
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.connections: dict[Place, Connection] = {}
-        self.kills: list[Kill] = []
+        self.kills: dict[str, Kill] = {}
+        """Of handlers and writers, by name."""
+        self.server_kills: list[Kill] = []
         self.lost: list[tuple[int, Place]] = []
         self.writes: list[Entry] = []
         self.deliveries: list[Delivery] = []
-        tried: dict[Place, int] = {}
-        killing: dict[str, int] = {}
-        calls: dict[tuple[Place, int, int], Delivery] = {}
+        self._tried: dict[Place, int] = {}
+        self._killing: dict[str, int] = {}
+        self._calls: dict[tuple[Place, int, int], Delivery] = {}
         for at, entry in enumerate(entries):
-            who, place = entry["who"], (entry["who"], entry.get("connection", 0))
-            match entry["what"]:
-                case "connecting":
-                    tried[place] = at
-                case "connected":
-                    self.connections[place] = Connection(tried[place], at)
-                case "lost":
-                    self.lost.append((at, place))
-                case "killing":
-                    killing[who] = at
-                case "killed":
-                    self.kills.append(Kill(who, killing[who], at))
-                case "wrote":
-                    self.writes.append(entry)
-                case "delivered":
-                    delivery = Delivery(at, entry["group"], place, entry["event"])
-                    self.deliveries.append(delivery)
-                    calls[place, entry["revision"], entry["attempt"]] = delivery
-                case "answering":
-                    call = calls[place, entry["revision"], entry["attempt"]]
-                    call.answered_at, call.is_done = at, entry["is_done"]
+            self._take(at, entry)
+
+    def _take(self, at: int, entry: Entry) -> None:
+        who, place = entry["who"], (entry["who"], entry.get("connection", 0))
+        match entry["what"]:
+            case "connecting":
+                self._tried[place] = at
+            case "connected":
+                self.connections[place] = Connection(self._tried[place], at)
+            case "lost":
+                self.lost.append((at, place))
+            case "killing":
+                self._killing[who] = at
+            case "killed":
+                kill = Kill(self._killing[who], at)
+                if who == SERVER:
+                    self.server_kills.append(kill)
+                else:
+                    self.kills[who] = kill
+            case "wrote":
+                self.writes.append(entry)
+            case "delivered":
+                delivery = Delivery(at, entry["group"], place, entry["event"])
+                self.deliveries.append(delivery)
+                self._calls[place, entry["revision"], entry["attempt"]] = delivery
+            case "answering":
+                call = self._calls[place, entry["revision"], entry["attempt"]]
+                call.answered_at, call.is_done = at, entry["is_done"]
 
     def require_witnessed(self, changes: Mapping[int, Json]) -> None:
         """Whether each write that was acknowledged is in the log, and none came in twice."""
@@ -134,7 +144,7 @@ class Story:
     def require_kept_connections(self) -> None:
         """Whether no connection was lost but those to a server that was killed."""
         for at, place in self.lost:
-            assert self._server_kills_between(place, at), (
+            assert self._can_be_cut_off(place, at), (
                 f"the connection {place} was lost at line {at}, without a kill"
             )
 
@@ -157,32 +167,34 @@ class Story:
 
     def _is_dead(self, place: Place, at: int) -> bool:
         """Whether the server at the other end was certainly dead then."""
-        made_at = self.connections[place].made_at
-        return any(k.who == SERVER and made_at < k.ended_at < at for k in self.kills)
+        kill = self._server_kill_after(self.connections[place].made_at)
+        return kill is not None and kill.ended_at < at
 
-    def _server_kills_between(self, place: Place, at: int) -> list[Kill]:
-        """The kills that can have ended a connection before then."""
-        tried_at = self.connections[place].tried_at
-        return [
-            k for k in self.kills if k.who == SERVER and k.ended_at > tried_at and k.begun_at < at
-        ]
+    def _can_be_cut_off(self, place: Place, at: int) -> bool:
+        """Whether a kill of the server can have ended a connection before then."""
+        kill = self._server_kill_after(self.connections[place].tried_at)
+        return kill is not None and kill.begun_at < at
+
+    def _server_kill_after(self, at: int) -> Kill | None:
+        """The first kill of the server that ended after a line."""
+        following = bisect_right(self.server_kills, at, key=attrgetter("ended_at"))
+        return self.server_kills[following] if following < len(self.server_kills) else None
 
     def _require_reason(self, first: Delivery, again: Delivery) -> None:
         """What was delivered again had failed, or a kill had cut it off.
 
         The attempt is a higher one, unless the server was killed.
         """
-        has_failed = first.answered_at is not None and not first.is_done
-        has_failed = has_failed and (first.answered_at or 0) < again.at
-        server_kills = self._server_kills_between(first.place, again.at)
+        has_failed = not first.is_done and (first.answered_at or again.at) < again.at
+        is_of_another_server = self._can_be_cut_off(first.place, again.at)
+        handler_kill = self.kills.get(first.place[0])
         was_cut_off = first.place != again.place and (
-            bool(server_kills)
-            or any(k.who == first.place[0] and k.begun_at < again.at for k in self.kills)
+            is_of_another_server or (handler_kill is not None and handler_kill.begun_at < again.at)
         )
-        told = f"{_lines([first, again])}"
+        told = _lines([first, again])
         assert has_failed or was_cut_off, f"delivered twice without a reason: {told}"
         attempts = first.event["attempt"], again.event["attempt"]
-        assert server_kills or attempts[0] < attempts[1], f"not another attempt: {told}"
+        assert is_of_another_server or attempts[0] < attempts[1], f"not another attempt: {told}"
 
     def _require_order(
         self, of_revision: Mapping[int, list[Delivery]], expected: Mapping[int, Json]
