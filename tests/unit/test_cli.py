@@ -63,6 +63,27 @@ def test_without_a_command_the_help_is_shown_as_it_is(iii: Commands, args: tuple
     assert "USAGE" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("args", "code", "exit_code"),
+    [
+        (("state::list_entries", "cursor=garbage"), "INVALID_CURSOR", 2),
+        (("state::changes", "after=-1"), "deserialization_error", 2),
+        (("state::set", "key=k", "value=1", "if_revision=99"), "CONFLICT", 4),
+        (("state::set", "key=n", "value=2", "idempotency_key=once"), "IDEMPOTENCY_MISMATCH", 4),
+    ],
+)
+def test_a_refused_call_has_its_code_and_changes_nothing(
+    iii: Commands, args: tuple[str, ...], code: str, exit_code: int
+) -> None:
+    iii("call", "state::set", f"scope={iii.scope}", "key=n", "value=1", "idempotency_key=once")
+    before = iii("call", "state::info")
+
+    status, lines = failure(iii.run("call", *args, f"scope={iii.scope}"))
+
+    assert (status, lines["code"]) == (exit_code, code)
+    assert iii("call", "state::info") == before
+
+
 def test_what_is_set_can_be_got_byte_for_byte(iii: Commands) -> None:
     text = '{"b":1.0e2,"a":[1,{}],"big":12345678901234567890}'
 
