@@ -38,6 +38,7 @@ from iii_state.core.commands import (
     Set,
     Update,
 )
+from iii_state.core.operations import apply_operations
 from iii_state.core.store import Store
 from iii_state.core.values import encode_text
 from iii_state.stores.disk.store import DiskStore
@@ -76,7 +77,11 @@ class Model:
     def write(self, command: Set | Delete | Update, now_ms: int) -> Change:
         entries = self.scopes.setdefault(command.scope, {})
         old = entries.get(command.key)
-        after, _ = command.apply(old.value if old else None)
+        after: bytes | None = None
+        if isinstance(command, Set):
+            after = command.value
+        elif isinstance(command, Update):
+            after, _ = apply_operations(old.value if old else None, command.operations)
         revision = len(self.changes) + 1
         entry = None
         if after is not None:

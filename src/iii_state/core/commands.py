@@ -1,8 +1,7 @@
 """What a caller asks of the store, as data, and what comes back.
 
-A write command has one pure method, `apply(before) -> (after, errors)`, so that set, update and
-delete exist once for every store. To add a command: a struct here, an arm in each store's
-`execute`, a case in `iii_state.testing.store_contract`.
+What a write means is decided in `change_of`, once for every store. To add a command: a struct here,
+an arm in each store's `execute`, a case in `iii_state.testing.store_contract`.
 """
 
 from __future__ import annotations
@@ -97,10 +96,6 @@ class Set(msgspec.Struct, frozen=True, gc=False):
     origin: Origin = ANONYMOUS
     expires_at_ms: int = 0
 
-    def apply(self, before: bytes | None) -> tuple[bytes | None, tuple[OperationError, ...]]:
-        """The new value, whatever was there before."""
-        return self.value, ()
-
 
 class Delete(msgspec.Struct, frozen=True, gc=False):
     """Remove one key. Deleting an absent key is a change too.
@@ -112,10 +107,6 @@ class Delete(msgspec.Struct, frozen=True, gc=False):
     key: str
     origin: Origin = ANONYMOUS
     cause: str = ""
-
-    def apply(self, before: bytes | None) -> tuple[bytes | None, tuple[OperationError, ...]]:
-        """Nothing is left."""
-        return None, ()
 
 
 class Update(msgspec.Struct, frozen=True, gc=False):
@@ -131,7 +122,7 @@ class Update(msgspec.Struct, frozen=True, gc=False):
     bytes_max: int = 1 << 62
     is_strict: bool = False
 
-    def apply(self, before: bytes | None) -> tuple[bytes | None, tuple[OperationError, ...]]:
+    def apply(self, before: bytes | None) -> tuple[bytes, tuple[OperationError, ...]]:
         """The value after the operations; an absent key starts as `{}`.
 
         Raises:
@@ -232,22 +223,21 @@ def change_of(
 
     Pure, and the only place where a write's meaning is decided, for every store.
     """
-    after, errors = command.apply(before.value if before is not None else None)
-    entry, cause = None, ""
-    if isinstance(command, Delete):
+    scope, key, origin = command.scope, command.key, command.origin
+    errors: tuple[OperationError, ...] = ()
+    if isinstance(command, Set):
+        after, expires_at_ms = command.value, command.expires_at_ms
+    elif isinstance(command, Update):
+        after, errors = command.apply(before.value if before is not None else None)
+        expires_at_ms = before.expires_at_ms if before is not None else 0
+    else:
         cause = command.cause
-    elif after is not None:
-        created, created_at_ms, expires_at_ms = revision, now_ms, 0
-        if before is not None:
-            created, created_at_ms = before.created_revision, before.created_at_ms
-            expires_at_ms = before.expires_at_ms
-        if isinstance(command, Set):
-            expires_at_ms = command.expires_at_ms
-        entry = Entry(after, revision, created, created_at_ms, now_ms, expires_at_ms)
-    change = Change(
-        revision, command.scope, command.key, before, entry, now_ms, command.origin, cause
-    )
-    return change, errors
+        return Change(revision, scope, key, before, None, now_ms, origin, cause), errors
+    created, created_at_ms = revision, now_ms
+    if before is not None:
+        created, created_at_ms = before.created_revision, before.created_at_ms
+    entry = Entry(after, revision, created, created_at_ms, now_ms, expires_at_ms)
+    return Change(revision, scope, key, before, entry, now_ms, origin), errors
 
 
 def failed_guards(

@@ -178,9 +178,14 @@ class Commits:
     def _release(self, settled: list[tuple[Call, Encode, Outcome, int]]) -> bool:
         """Answer calls whose outcome is final; says whether none of them failed."""
         is_whole = True
+        caller, calls, size = None, 0, 0
         for call, encode, outcome, weight in settled:
-            if call.caller is not None:
-                call.caller.in_flight.remove(weight)
+            if call.caller is not caller:
+                if caller is not None:
+                    caller.in_flight.remove(size, calls)
+                caller, calls, size = call.caller, 0, 0
+            calls += 1
+            size += weight
             if outcome.reading is not None:  # anew, since the commit failed
                 self._read(call, encode, outcome)
             elif outcome.failure is None:
@@ -191,6 +196,8 @@ class Commits:
             else:
                 is_whole = False
                 self._fail(call, outcome.failure)
+        if caller is not None:
+            caller.in_flight.remove(size, calls)
         return is_whole
 
     async def _gather(self, answered: int) -> None:

@@ -39,13 +39,6 @@ class WriteOptions(msgspec.Struct, gc=False, kw_only=True):
     idempotency_key: str | None = None
     deadline_ms: int | None = None
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether there is no condition."""
-        return (
-            self.if_revision is None and self.idempotency_key is None and self.deadline_ms is None
-        )
-
 
 class Done(msgspec.Struct, frozen=True, array_like=True):
     """What is noted of a write with an idempotency key: the request, and the changes it made."""

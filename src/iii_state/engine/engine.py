@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from iii_state.core.changes import Change, Origin
+from iii_state.core.changes import Change
 from iii_state.core.dead_letters import DeadLetters
 from iii_state.core.store import Store
 from iii_state.core.values import encode_text, nests_deeper_than
@@ -261,11 +261,6 @@ class Engine:
             return None
         return partial(function.worker.forget, invocation_id)
 
-    def _origin(self, worker: Worker, frame: Frame) -> Origin:
-        if frame.traceparent is frame.baggage is None:
-            return worker.origin
-        return self._chains.origin(worker, frame.traceparent, frame.baggage)
-
     def _committed(self, changes: Sequence[Change]) -> None:
         self.reactions.committed(changes)
         self._feed_calls.committed()
@@ -297,12 +292,12 @@ class Engine:
         function = self.functions.find(frame.namespace or DEFAULT_NAMESPACE, function_id)
         call = WorkerCall(
             function.text if function is not None else encode_text(function_id),
-            frame.data if frame.data is not ABSENT else b"null",
+            frame.data,
             frame.invocation_id,
             None if frame.metadata is ABSENT else bytes(frame.metadata),
             worker.origin
             if frame.traceparent is frame.baggage is None
-            else self._origin(worker, frame),
+            else self._chains.origin(worker, frame.traceparent, frame.baggage),
             worker,
             frame.traceparent,
             frame.baggage,

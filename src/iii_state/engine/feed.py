@@ -115,6 +115,9 @@ class Feed:
         Not re-entrant. When very many match, `read_on` goes on with the rest.
         """
         self.head = max(self.head, changes[-1].revision)
+        if not len(self._live.members):
+            self._live.position = self.head
+            return
         yield from self._advance(self._live, changes, now_ms)
 
     def committed_unseen(self, changes: Sequence[Change]) -> None:

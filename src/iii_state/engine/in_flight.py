@@ -45,9 +45,9 @@ class InFlight:
             self._is_full = True
             self._peer.pause_reading()
 
-    def remove(self, weight: int) -> None:
-        """A call of this weight is done."""
-        self._calls -= 1
+    def remove(self, weight: int, calls: int = 1) -> None:
+        """A call of this weight is done, or so many that weigh that together."""
+        self._calls -= calls
         self._bytes -= weight
         if (
             self._is_full

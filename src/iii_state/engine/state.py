@@ -131,10 +131,7 @@ class StateFunctions:
             expires_at_ms = self._commits.expiries.after(require_ttl(request.ttl_ms))
         command = Set(scope, key, value, call.origin, expires_at_ms)
         encode = _old_new_and_revision if request.with_revision else _old_and_new
-        if request.is_plain:
-            self._submit(call, command, encode)
-        else:
-            self._conditions.submit(call, request, command, encode)
+        self._write(call, request, command, encode)
 
     def _get(self, call: Call, request: GetRequest) -> None:
         scope, key = request.scope, request.key
@@ -166,7 +163,7 @@ class StateFunctions:
         self._write(call, request, command, encode)
 
     def _write(self, call: Call, options: WriteOptions, command: Write, encode: Encode) -> None:
-        if options.is_plain:
+        if options.if_revision is options.deadline_ms is None and options.idempotency_key is None:
             self._submit(call, command, encode)
         else:
             self._conditions.submit(call, options, command, encode)

@@ -17,6 +17,8 @@ from msgspec import Raw
 ABSENT = Raw()
 """A raw member that was not sent."""
 
+NULL = Raw(b"null")
+
 
 class Action(msgspec.Struct, frozen=True, gc=False):
     """How a call is to be made: `void` wants no answer, `enqueue` names a queue."""
@@ -39,7 +41,7 @@ class Frame(msgspec.Struct, gc=False):
     type: str
     invocation_id: str | None = None
     function_id: str | None = None
-    data: Raw = ABSENT
+    data: Raw = NULL
     action: Action | None = None
     namespace: str | None = None
     metadata: Raw = ABSENT

@@ -9,20 +9,21 @@ from iii_state.core.commands import Outcome, Read, Transact
 from iii_state.stores.disk.index import Resident
 from iii_state.stores.disk.losses import Loss
 
-BATCH_CHANGES_MAX = 8192
-"""Changes in one block. With more, the loop would stall while they are encoded and applied."""
+BATCH_ROOM = 8 << 20
+"""When values, and `CHANGE_BYTES` for each of them, take so much, the next change goes into another
+block. With more, the loop would stall while they are encoded and applied."""
 
-BATCH_BYTES_MAX = 8 << 20
-"""Bytes of values after which the next change goes into another block."""
+CHANGE_BYTES = 1 << 10
 
 
 class Batch:
     """Changes that become durable together, as one block, and the outcomes that wait for it.
 
     All carry the time at which the first of them was made. `residents` has, for each change, what
-    the index held of the key in memory, if it was asked. `notes` go into the same block; those
-    that are `tied` fail with it, others go into the next one then. `losses` are the damaged values
-    that its changes write over.
+    the index held of the key in memory, if it was asked. `room` is what is left of `BATCH_ROOM`;
+    the batch is full when there is none. `notes` go into the same block; those that are `tied` fail
+    with it, others go into the next one then. `losses` are the damaged values that its changes
+    write over.
     """
 
     __slots__ = (
@@ -32,9 +33,9 @@ class Batch:
         "outcomes",
         "reads",
         "residents",
+        "room",
         "tied",
         "timestamp_ms",
-        "value_bytes",
     )
 
     def __init__(self) -> None:
@@ -46,7 +47,12 @@ class Batch:
         self.losses: list[Loss] = []
         self.tied: set[tuple[int, str]] = set()
         self.timestamp_ms = 0
-        self.value_bytes = 0
+        self.room = BATCH_ROOM
+
+    @property
+    def value_bytes(self) -> int:
+        """The bytes of the values that are written."""
+        return BATCH_ROOM - self.room - len(self.changes) * CHANGE_BYTES
 
     @property
     def is_empty(self) -> bool:

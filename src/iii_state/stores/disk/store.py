@@ -50,7 +50,7 @@ from iii_state.stores.disk.lock import Lock
 from iii_state.stores.disk.log import Log
 from iii_state.stores.disk.losses import Loss, losses_of
 from iii_state.stores.disk.maintenance import Maintenance
-from iii_state.stores.disk.overlay import BATCH_BYTES_MAX, BATCH_CHANGES_MAX, Batch, Overlay
+from iii_state.stores.disk.overlay import CHANGE_BYTES, Batch, Overlay
 from iii_state.stores.disk.recovery import Recovery
 from iii_state.stores.disk.refusals import disk_full, not_opened, read_only
 from iii_state.stores.disk.retention import Retention
@@ -240,7 +240,9 @@ class DiskStore:
                     return self._write_over(command)
             else:
                 resident, before = found, found.entry
-        batch = self._open_batch()
+        batch = self._staged[-1]
+        if not batch.changes or batch.room <= 0:
+            batch = self._open_batch()
         change, errors = change_of(command, before, self._next_revision, batch.timestamp_ms)
         value_bytes = len(change.entry.value) if change.entry is not None else 0
         if self._log.is_hindered or value_bytes > VALUE_BYTES_MAX:
@@ -254,7 +256,7 @@ class DiskStore:
         batch.changes.append(change)
         batch.residents.append(resident)
         batch.outcomes.append(outcome)
-        batch.value_bytes += value_bytes
+        batch.room -= value_bytes + CHANGE_BYTES
         return outcome
 
     def _write_over(self, command: Write) -> Outcome:
@@ -270,7 +272,7 @@ class DiskStore:
     def _open_batch(self) -> Batch:
         """The batch that the next change goes into."""
         batch = self._staged[-1]
-        if batch.value_bytes >= BATCH_BYTES_MAX or len(batch.changes) >= BATCH_CHANGES_MAX:
+        if batch.room <= 0:
             batch = Batch()
             self._staged.append(batch)
         if not batch.changes:
@@ -306,7 +308,7 @@ class DiskStore:
         batch.losses += losses
         outcome.change = results[-1][0]
         batch.outcomes.append(outcome)
-        batch.value_bytes += sum(sizes)
+        batch.room -= sum(sizes) + len(sizes) * CHANGE_BYTES
         return outcome
 
     def _results(
