@@ -167,7 +167,7 @@ class Book:
         """Whether it need not be told of: an entry that was written since, or what was lost."""
         if token in self.told.lost:
             return True
-        if token not in self.told.entries or token in self._met:
+        if token not in self.told.entries or token in self._met | self.told.redriven:
             return False
         place = self.told.entries[token][0]
         return self.matching(place)[-1] > self.told.start
@@ -236,34 +236,39 @@ class Book:
     def settle(self, token: int, place: Place) -> None:
         """Something is done with, and so is what it stands for."""
         told = self.told
+        is_alone = token in told.redriven or self.policy.debounce_ms is None
         told.settled.add(token)
         told.redriven.discard(token)
-        if self.policy.debounce_ms is not None:
+        if not is_alone:
             told.settled.update(
                 earlier
                 for earlier in self.matching(place)
-                if earlier < token and not self._must_come_first(earlier)
-                if earlier not in told.redriven
+                if earlier < token and earlier not in told.tried | told.redriven
+                if not self.is_excused(earlier)
             )
 
     def resend(self, change: Change) -> None:
         """A letter is sent again. After a crash, its event may be on its way by itself, too."""
         token = change.revision
         self._sent_again[token] = change
-        if token in self.told.settled or self.is_excused(token):
+        is_entry = change.cause == INITIAL
+        if token in self.told.settled or (is_entry and self.is_excused(token)):
             self.told.settled.discard(token)
             self.told.redriven.add(token)
             self._looked_up_to = 0
         else:
             self.resent.add(token)
-        if change.cause == INITIAL or token not in self.told.entries:
+        if is_entry or token not in self.told.entries:
             self._met.add(token)
 
     def kept_back(self, change: Change) -> None:
         """A letter that was to be sent again is still a letter."""
-        self.resent.discard(change.revision)
-        if change.revision in self.told.redriven:
-            self.settle(change.revision, (change.scope, change.key))
+        token = change.revision
+        self.resent.discard(token)
+        if token in self.told.redriven:
+            self.told.redriven.discard(token)
+            if token not in self.told.entries:
+                self.told.settled.add(token)
 
     def parked(self, letter: DeadLetter) -> None:
         """Look at a letter, which may be new."""
@@ -354,7 +359,7 @@ class Book:
     def took_over(self, checkpoint: Checkpoint, status: BindingStatus, oldest: int) -> None:
         """A new process goes on from a checkpoint; what is not kept any more is lost."""
         unfinished = [p for p in checkpoint.pending if p.revision > self.entries_up_to]
-        gone = [p for p in unfinished if p.revision <= oldest]
+        gone = [p for p in unfinished if p.revision <= oldest and not p.redriven]
         assert status.counters.lost == len(gone), f"{self.name}: {gone} are gone and not lost"
         self._lost_counted = len(gone)
         self._owed = {p.revision: p.first for p in unfinished if p.revision > oldest}

@@ -68,3 +68,12 @@ def test_the_last_letter_of_a_trigger_can_be_removed_once() -> None:
     assert letters.remove("t@1") is parked
     assert letters.remove("t@1") is None
     assert (len(letters), letters.count("t")) == (0, 0)
+
+
+def test_another_one_is_empty_and_has_the_same_bounds() -> None:
+    letters = DeadLetters(letters_max=1, bytes_max=5000)
+    letters.park(letter(1))
+    other = letters.another()
+    assert len(other) == 0
+    assert [revisions(other.park(letter(revision))) for revision in (2, 3)] == [[], [2]]
+    assert revisions(letters.page(None)[0]) == [1]

@@ -146,7 +146,7 @@ async def test_a_letter_that_is_sent_again_while_all_are_away_is_kept_over_a_cra
     for _ in range(2):
         bench = after_a_crash(bench)
     handler = await bound(bench)
-    assert told(handler) == [("c", 2, False), ("a", 3, True)]
+    assert told(handler) == [("a", 3, True), ("c", 2, False)]
     await bench.engine.stop()
 
 

@@ -42,7 +42,7 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     @property
     def id(self) -> str:
         """What it is called by."""
-        return f"{self.trigger}@{self.change.revision}"
+        return letter_id_of(self.trigger, self.change.revision)
 
     @property
     def size(self) -> int:
@@ -54,6 +54,11 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
             + len(fault.message)
             + len(fault.stacktrace or "")
         )
+
+
+def letter_id_of(trigger: str, revision: int) -> str:
+    """What the letter of a trigger about a revision is called by."""
+    return f"{trigger}@{revision}"
 
 
 class DeadLetters:
@@ -70,6 +75,10 @@ class DeadLetters:
         self._per_trigger: dict[str, int] = {}
         self._bytes = 0
         self._parked = 0
+
+    def another(self) -> DeadLetters:
+        """An empty one that has the same bounds."""
+        return DeadLetters(self._letters_max, self._bytes_max)
 
     def __len__(self) -> int:
         return len(self._letters)

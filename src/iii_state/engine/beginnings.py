@@ -13,6 +13,7 @@ from iii_state.core.deliveries import Deliveries, Limits
 from iii_state.core.policies import Policy
 from iii_state.core.store import Store
 from iii_state.engine.alarms import milliseconds
+from iii_state.engine.dead_letter_box import DeadLetterBox
 from iii_state.engine.dispatcher import Dispatcher
 from iii_state.engine.durables import Durables
 from iii_state.engine.feed import Feed
@@ -32,6 +33,7 @@ class Beginnings:
         store: Store,
         feed: Feed,
         durables: Durables,
+        letters: DeadLetterBox,
         turns: Dispatcher,
         timers: Timers,
         limits: Limits,
@@ -39,6 +41,7 @@ class Beginnings:
         self._store = store
         self._feed = feed
         self._durables = durables
+        self._letters = letters
         self._turns = turns
         self._timers = timers
         self._limits = limits
@@ -80,10 +83,7 @@ class Beginnings:
         deliveries = Deliveries(checkpoint.cursor, self._limits.under(config), Policy.of(config))
         deliveries.paused = checkpoint.paused
         entries_up_to = initial_up_to or 0
-        self._take_up(
-            binding, [p for p in checkpoint.pending if p.revision > entries_up_to], deliveries
-        )
-        entries = [p for p in checkpoint.pending if p.revision <= entries_up_to]
+        entries = self._take_up(binding, checkpoint.pending, entries_up_to, deliveries)
         follower = Follower(next(self._places), binding, deliveries, initial_up_to)
         if deliveries.is_timed:
             follower.alarm = self._turns.alarm_of(follower)
@@ -113,14 +113,27 @@ class Beginnings:
         return Checkpoint(start), None
 
     def _take_up(
-        self, binding: Binding, unfinished: Iterable[Pending], deliveries: Deliveries
-    ) -> None:
-        now_ms = milliseconds(self._timers)
+        self,
+        binding: Binding,
+        unfinished: Iterable[Pending],
+        entries_up_to: int,
+        deliveries: Deliveries,
+    ) -> list[Pending]:
+        """Go on with what is unfinished, but for entries, which have to be read: these."""
+        name, now_ms = binding.config.durable or "", milliseconds(self._timers)
+        entries = []
         for pending in unfinished:
-            deliveries.take_up(pending, self._feed.change(pending.revision), now_ms)
+            letter = self._letters.sent(name, pending.revision) if pending.redriven else None
+            if letter is not None:
+                deliveries.take_up(pending, letter.change, now_ms)
+            elif pending.revision <= entries_up_to:
+                entries.append(pending)
+            else:
+                deliveries.take_up(pending, self._feed.change(pending.revision), now_ms)
         if deliveries.counters.lost:
             log.warning(
                 "binding %.200s: %d changes that it had not handled yet are no longer kept",
                 binding.config.durable,
                 deliveries.counters.lost,
             )
+        return entries

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
-from iii_state.core.dead_letters import DeadLetter, DeadLetters, Fault
+import msgspec
+
+from iii_state.core.checkpoints import Checkpoint
+from iii_state.core.dead_letters import DeadLetter, DeadLetters, Fault, letter_id_of
 from iii_state.core.delivery import GivenUp
 from iii_state.engine.followers import Follower
 from iii_state.engine.invocations import Failure
@@ -23,11 +26,13 @@ DROPS_PER_LINE = 1000
 class DeadLetterBox:
     """Keeps letters in memory, and those of durable bindings in the ledger too.
 
-    Those that an earlier process parked there are taken over.
+    Those that an earlier process parked there are taken over. What is sent again is no letter any
+    more, but stays in the ledger until it is done: the log may not reach back to it.
     """
 
     def __init__(self, letters: DeadLetters, ledger: Ledger, clock_ms: Callable[[], int]) -> None:
         self._letters = letters
+        self._sent = letters.another()
         self._ledger = ledger
         self._clock_ms = clock_ms
         for letter in ledger.dead_letters():
@@ -54,7 +59,53 @@ class DeadLetterBox:
             self._clock_ms(),
             follower.is_durable,
         )
+        self._keep(letter)
+
+    def chosen(self, ids: Iterable[str] | None, trigger: str | None) -> list[DeadLetter]:
+        """The letters with these ids, or all; of one trigger, or of any. They stay."""
+        return self._letters.chosen(ids, trigger)
+
+    def send(self, letters: Iterable[DeadLetter]) -> None:
+        """Take out letters whose events are on their way again."""
+        for letter in letters:
+            self._letters.remove(letter.id)
+            if letter.is_durable:
+                for dropped in self._sent.park(letter):
+                    self._forget(dropped)
+
+    def sent(self, name: str, revision: int) -> DeadLetter | None:
+        """The letter of a durable binding that was sent again, also by an earlier process."""
+        letter_id = letter_id_of(name, revision)
+        letter = self._letters.remove(letter_id) or self._sent.remove(letter_id)
+        if letter is not None:
+            self.send([letter])
+        return letter
+
+    def saved(self, name: str, checkpoint: Checkpoint) -> None:
+        """Forget what was sent again and is done, as a checkpoint says that was written down."""
+        if self._sent.count(name):
+            on_their_way = {each.revision for each in checkpoint.pending if each.redriven}
+            for letter in self._sent.chosen(None, name):
+                if letter.change.revision not in on_their_way:
+                    self._sent.remove(letter.id)
+                    self._forget(letter)
+
+    def take_back(self, name: str, checkpoint: Checkpoint) -> None:
+        """Let what was sent again to a binding that is deleted be a letter as before."""
+        for pending in checkpoint.pending:
+            letter = self._sent.remove(letter_id_of(name, pending.revision))
+            if letter is not None:
+                self._keep(msgspec.structs.replace(letter, attempts=pending.attempt - 1))
+
+    def remove(self, letters: Iterable[DeadLetter]) -> None:
+        """Forget letters."""
+        for letter in letters:
+            self._letters.remove(letter.id)
+            self._forget(letter)
+
+    def _keep(self, letter: DeadLetter) -> None:
         if letter.is_durable:
+            self._sent.remove(letter.id)
             self._ledger.park(letter)
         dropped_before = self._letters.dropped
         for dropped in self._letters.park(letter):
@@ -66,16 +117,6 @@ class DeadLetterBox:
                 len(self._letters),
                 self._letters.dropped,
             )
-
-    def chosen(self, ids: Iterable[str] | None, trigger: str | None) -> list[DeadLetter]:
-        """The letters with these ids, or all; of one trigger, or of any. They stay."""
-        return self._letters.chosen(ids, trigger)
-
-    def remove(self, letters: Iterable[DeadLetter]) -> None:
-        """Forget letters."""
-        for letter in letters:
-            self._letters.remove(letter.id)
-            self._forget(letter)
 
     def _forget(self, letter: DeadLetter) -> None:
         if letter.is_durable:

@@ -26,15 +26,20 @@ REVISIONS_BEHIND_MAX = 4096
 class Durables:
     """Durable bindings by name, each with the latest that was saved of it.
 
-    `read_up_to` tells up to where one has read the feed.
+    `read_up_to` tells up to where one has read the feed; `saved` is told what is written down.
     """
 
     def __init__(
-        self, ledger: Ledger, timers: Timers, read_up_to: Callable[[Follower], int]
+        self,
+        ledger: Ledger,
+        timers: Timers,
+        read_up_to: Callable[[Follower], int],
+        saved: Callable[[str, Checkpoint], None],
     ) -> None:
         self._ledger = ledger
         self._timers = timers
         self._read_up_to = read_up_to
+        self._on_save = saved
         self._alarm = Alarm(timers, self.save)
         self._served: dict[str, Follower] = {}
         self._saved: dict[str, Checkpoint] = {}
@@ -152,3 +157,4 @@ class Durables:
         if checkpoint != self._saved.get(name):
             self._saved[name] = checkpoint
             self._ledger.save(name, checkpoint)
+        self._on_save(name, checkpoint)

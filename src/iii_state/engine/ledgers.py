@@ -3,7 +3,8 @@
 Reactions say here what has to outlive them: which durable bindings there are, how far each has got,
 and their dead letters. The order of the calls matters. A letter is parked before a checkpoint is
 saved that has its event behind it, and one that is sent again is removed after the checkpoint is
-saved that has it as pending; so whenever the process ends, each event is in at least one of them.
+saved that has its event behind it; so whenever the process ends, each event is in one of them, and
+one that is sent again is in both: a checkpoint names it, and the letter has it.
 Whoever keeps them keeps that order.
 """
 

@@ -74,7 +74,7 @@ class Reactions:
         self._enabled = enabled
         self._feed = Feed(store)
         self._letters = DeadLetterBox(letters, ledger, clock_ms)
-        self._durables = Durables(ledger, timers, self._feed.read_up_to)
+        self._durables = Durables(ledger, timers, self._feed.read_up_to, self._letters.saved)
         self._turns = Dispatcher(
             self._feed,
             invoker,
@@ -85,7 +85,7 @@ class Reactions:
             jitter=jitter,
         )
         self._beginnings = Beginnings(
-            store, self._feed, self._durables, self._turns, timers, self._limits
+            store, self._feed, self._durables, self._letters, self._turns, timers, self._limits
         )
         self._bound: dict[str, Follower] = {}
         self._detached: dict[str, Follower] = {}
@@ -168,6 +168,9 @@ class Reactions:
         if follower is None:
             raise NotFound(f"No durable trigger with the name {name!r} is known")
         self._drop(follower)
+        checkpoint = self._durables.checkpoint(name)
+        if checkpoint is not None:
+            self._letters.take_back(name, checkpoint)
         self._durables.forget(follower)
 
     def detach(self, owner: Hashable) -> None:
@@ -259,11 +262,10 @@ class Reactions:
             follower.deliveries.redrive([GivenUp(each.change, each.attempts) for each in of_one])
             if follower.initial is not None:
                 follower.initial.forget(letter.change.revision for letter in of_one)
+            self._letters.send(of_one)
             self._durables.moved(follower)
             self._turns.touch(follower)
         self._durables.save()
-        for of_one in letters.values():
-            self._letters.remove(of_one)
         return sum(map(len, letters.values()))
 
     def discard(self, ids: Iterable[str] | None = None, name: str | None = None) -> int:

@@ -66,9 +66,12 @@ class StoreLedger:
         self._note(CHECKPOINT, name, None)
 
     def _needed_after(self) -> int | None:
-        """The revision after which some durable binding still has to read the changes."""
+        """The revision after which some durable binding still has to read the changes.
+
+        Those that are sent again are in their letters.
+        """
         lowest = [
-            min([checkpoint.cursor, *(pending.first - 1 for pending in checkpoint.pending)])
+            min([checkpoint.cursor, *(p.first - 1 for p in checkpoint.pending if not p.redriven)])
             for checkpoint in self._all(CHECKPOINT, Checkpoint)
         ]
         return min(lowest, default=None)
