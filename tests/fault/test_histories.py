@@ -14,7 +14,7 @@ from recorders import Asker, Record
 from registers import NEVER_WRITTEN, check_revisions, steps
 from victims import NO_HISTORY, SMALL_FILES, found_whole, victim
 
-KILLS = 25
+KILLS = 20
 TORTURE_KILLS = int(os.environ.get("KILLS", "2000"))
 ANSWERS_MAX = 600
 CLIENTS = 6
