@@ -13,7 +13,6 @@ import asyncio
 import logging
 import os
 import platform
-import socket
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -32,22 +31,14 @@ from picows import (
     ws_connect,
 )
 
-from iii_state.errors import (
-    CallFailed,
-    ConnectionFailed,
-    StateError,
-    TimedOut,
-    Unauthorized,
-)
+from iii_state import connection_failures as failures
+from iii_state.errors import CallFailed, StateError, TimedOut
 
 MESSAGE_BYTES_MAX = 1 << 30
 """The largest message that is taken. A list of a large scope comes as one."""
 
 PING_AFTER_IDLE_S = 20.0
 """A server that is silent for that long is pinged; silent as long again, it counts as gone."""
-
-UNAUTHORIZED_CLOSE = 4401
-NO_CLOSE_CODE = 1005
 
 Handler = Callable[[bytes], None]
 """Takes the JSON text of a call's data. What it raises is answered as the call's error."""
@@ -142,6 +133,7 @@ class Client:
                 error's.
             TimedOut: no answer within `timeout_s`. The call may still be carried out.
             ConnectionFailed, Unauthorized: the connection ended before the answer.
+            LimitExceeded: it ended because the host takes no message that large.
         """
         if self.ended.done():
             raise self.ended.result()
@@ -199,6 +191,10 @@ class Client:
             function_id=function_id,
             config=config,
         )
+
+    def unregister_trigger(self, trigger_id: str, trigger_type: str) -> None:
+        """Bind it no longer. A host keeps the place of one whose connection just ends."""
+        self._send(type="unregistertrigger", id=trigger_id, trigger_type=trigger_type)
 
     async def close(self) -> None:
         """Close the connection. Calls that wait fail with `ConnectionFailed`."""
@@ -305,21 +301,28 @@ class _Listener(WSListener):
         self._url = url
         self._parts: list[bytes] = []
         self._size = 0
+        self._is_behind = False
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._client._opened(transport)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.CLOSE:
-            self._closed(frame.get_payload_as_bytes())
+            self._client._end(failures.closed(self._url, frame.get_payload_as_bytes()))
             transport.disconnect()
         elif frame.msg_type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
             self._data(transport, frame)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self._client._end(
-            ConnectionFailed(f"the connection to {self._url} was lost", url=self._url)
-        )
+        self._client._end(failures.lost(self._url, is_sending=self._is_behind))
+
+    def pause_writing(self) -> None:
+        """The host reads slower than it is sent to. What it has not read waits in memory."""
+        self._is_behind = True
+
+    def resume_writing(self) -> None:
+        """The host has caught up."""
+        self._is_behind = False
 
     def _data(self, transport: WSTransport, frame: WSFrame) -> None:
         self._size += frame.payload_size
@@ -333,17 +336,6 @@ class _Listener(WSListener):
         message = b"".join(self._parts)
         self._parts, self._size = [], 0
         self._client._received(message)
-
-    def _closed(self, payload: bytes) -> None:
-        code = int.from_bytes(payload[:2], "big") or NO_CLOSE_CODE
-        reason = payload[2:].decode("utf-8", "replace")
-        if code == UNAUTHORIZED_CLOSE:
-            self._client._end(_unauthorized(self._url, reason))
-            return
-        why = f"{code} {reason}".rstrip()
-        self._client._end(
-            ConnectionFailed(f"{self._url} closed the connection ({why})", url=self._url)
-        )
 
 
 async def _open(client: Client, url: str, headers: dict[str, str] | None, timeout_s: float) -> None:
@@ -363,40 +355,13 @@ async def _open(client: Client, url: str, headers: dict[str, str] | None, timeou
         )
     except TimeoutError:
         raise
-    except WSInvalidURL as error:
-        raise ConnectionFailed(
-            f"{url} is no WebSocket address", url=url, hint="it looks like ws://127.0.0.1:49134"
-        ) from error
+    except (WSInvalidURL, ValueError) as error:  # which of them, depends on what is wrong
+        raise failures.no_address(url) from error
     except WSInvalidStatusError as error:
         status = int(error.response.status) if error.response is not None else 0
-        if status in (401, 403):
-            raise _unauthorized(url, f"HTTP status {status}") from error
-        raise ConnectionFailed(
-            f"{url} is no iii host: it answered with HTTP status {status}", url=url
-        ) from error
+        raise failures.no_host(url, status) from error
     except (WSError, OSError) as error:
-        raise ConnectionFailed(
-            f"cannot connect to {url}: {_reason(error)}",
-            url=url,
-            hint="is the server running? `iii-state serve` starts one",
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, socket.gaierror):
-        return f"{error.strerror}"
-    # asyncio puts words of its own in the place of the system's.
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    return str(error)
-
-
-def _unauthorized(url: str, reason: str) -> Unauthorized:
-    return Unauthorized(
-        f"{url} refused the connection: {reason or 'unauthorized'}",
-        url=url,
-        hint="give the server's token with --token-file or III_STATE_TOKEN",
-    )
+        raise failures.not_connected(url, error) from error
 
 
 def _failure(code: str, message: str) -> dict[str, Any]:

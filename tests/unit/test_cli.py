@@ -84,6 +84,54 @@ def test_a_refused_call_has_its_code_and_changes_nothing(
     assert iii("call", "state::info") == before
 
 
+@pytest.mark.parametrize("address", ["ws://127.0.0.1:99999", "ws://[::1", f"ws://{'a' * 64}:1"])
+def test_an_address_that_is_none_is_an_error_like_others(iii: Commands, address: str) -> None:
+    status, lines = failure(iii.run("get", "s", "k", "--url", address))
+
+    assert (status, lines["code"]) == (5, "CONNECTION_FAILED")
+    assert lines["error"] == f"{address} is no WebSocket address"
+    assert "ws://127.0.0.1:49134" in lines["hint"]
+
+
+def test_a_value_beyond_the_largest_frame_is_told_as_too_large(tmp_path: Path) -> None:
+    value = tmp_path / "value.json"
+    value.write_text(json.dumps("x" * (17 << 20)))
+
+    with server("--in-memory") as (_, url):
+        ended = subprocess.run(
+            [COMMAND, "set", "s", "k", f"@{value}", "--url", url],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert "frame_bytes_max" in ended.stderr
+    assert [line.partition(":")[0] for line in ended.stderr.splitlines()] == [
+        "error",
+        "code",
+        "hint",
+    ]
+    # The close frame that says so may be overtaken by the end of the connection.
+    assert (ended.returncode, "LIMIT_EXCEEDED" in ended.stderr) in ((2, True), (5, False))
+
+
+def test_a_large_value_is_set_without_a_word(tmp_path: Path) -> None:
+    value = tmp_path / "value.json"
+    value.write_text(json.dumps("x" * (15 << 20)))
+
+    with server("--in-memory") as (_, url):
+        ended = subprocess.run(
+            [COMMAND, "set", "s", "k", f"@{value}", "--url", url],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_what_is_set_can_be_got_byte_for_byte(iii: Commands) -> None:
     text = '{"b":1.0e2,"a":[1,{}],"big":12345678901234567890}'
 

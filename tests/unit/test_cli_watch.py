@@ -75,6 +75,34 @@ def test_ctrl_c_ends_with_130(url: str) -> None:
         assert watch.finish() == 130
 
 
+def triggers(url: str) -> list[Any]:
+    result = CliRunner().invoke(cli, ("triggers", "ls", "-o", "ndjson"), env={"III_URL": url})
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_that_is_told_to_end_leaves_no_trigger_behind(number: int, code: int) -> None:
+    with server("--in-memory") as (_, url), program("watch", env=environment(III_URL=url)) as watch:
+        watch.error_line("watching")
+        assert [each["status"] for each in triggers(url)] == ["live"]
+        watch.process.send_signal(number)
+
+        assert watch.errors.read().strip() == ""
+        assert watch.finish() == code
+        assert triggers(url) == []
+
+
+def test_one_that_has_counted_enough_leaves_no_trigger_behind() -> None:
+    with server("--in-memory") as (_, url):
+        with program("watch", "-n", "1", env=environment(III_URL=url)) as watch:
+            watch.error_line("watching")
+            run(url, "set", "s", "k", "1")
+
+            assert watch.finish() == 0
+        assert triggers(url) == []
+
+
 def test_a_reader_that_has_had_enough_ends_it_in_peace(url: str) -> None:
     with program("watch", "w4", env=environment(III_URL=url)) as watch:
         watch.error_line("watching")

@@ -16,7 +16,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from iii_state.client import connect
-from iii_state.errors import CallFailed, ConnectionFailed, InvalidRequest, TimedOut, Unauthorized
+from iii_state.errors import (
+    CallFailed,
+    ConnectionFailed,
+    InvalidRequest,
+    LimitExceeded,
+    TimedOut,
+    Unauthorized,
+)
 
 Script = Callable[[ServerConnection], Awaitable[None]]
 GREETING = json.dumps({"type": "workerregistered", "worker_id": "w", "reattach_token": "t"})
@@ -177,9 +184,22 @@ async def test_nobody_at_the_address_is_connection_failed() -> None:
     assert "iii-state serve" in caught.value.details["hint"]
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense", "ws://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:1",
+        "nonsense",
+        "ws://",
+        "ws://127.0.0.1:99999",
+        "ws://127.0.0.1:-1",
+        "ws://127.0.0.1:port",
+        "ws://[::1",
+        f"ws://{'a' * 64}:1",
+        "ws://a..ä:1",
+    ],
+)
 async def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ConnectionFailed):
+    with pytest.raises(ConnectionFailed, match="is no WebSocket address"):
         await connect(url)
 
 
@@ -220,6 +240,32 @@ async def test_an_aborted_connection_is_told() -> None:
 
     async with host(script) as url, await connect(url) as client:
         assert "was lost" in str(await client.ended)
+
+
+async def test_a_message_too_large_for_the_host_is_told_with_what_to_do() -> None:
+    async with host(answering(lambda call: None), max_size=1000) as url, await connect(url) as own:
+        with pytest.raises(LimitExceeded, match="takes no message that large") as caught:
+            await own.call("f", "x" * 1000)
+
+    assert "frame_bytes_max" in caught.value.details["hint"]
+
+
+async def test_a_connection_that_breaks_in_the_middle_of_a_large_message_is_told_as_that() -> None:
+    async def script(socket: ServerConnection) -> None:
+        await greet(socket)
+        socket.transport.pause_reading()
+        await is_sent.wait()
+        socket.transport.abort()
+
+    is_sent = asyncio.Event()
+    async with host(script, max_size=None) as url, await connect(url) as client:
+        call = asyncio.create_task(client.call("f", "x" * (64 << 20)))
+        await asyncio.sleep(0)
+        is_sent.set()
+        with pytest.raises(ConnectionFailed, match="was lost while a large") as caught:
+            await call
+
+    assert "frame_bytes_max" in caught.value.details["hint"]
 
 
 async def test_fragmented_messages_are_put_together() -> None:

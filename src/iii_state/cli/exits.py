@@ -32,6 +32,7 @@ FORBIDDEN = 6
 PARTIAL = 7
 TIMEOUT = 124
 INTERRUPTED = 130
+TERMINATED = 143
 
 # Not there before click 8.2, which prints the help by itself.
 _NO_COMMAND: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())

@@ -7,6 +7,7 @@ log, which is read on from where the last connection ended.
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 import uuid
 from collections import deque
@@ -19,7 +20,7 @@ import msgspec
 
 from iii_state.cli.arguments import NAME, Target, connects
 from iii_state.cli.asking import leave, worker_name
-from iii_state.cli.exits import OK
+from iii_state.cli.exits import OK, TERMINATED
 from iii_state.cli.output import Format, output_option
 from iii_state.errors import CallFailed, ConnectionFailed, RevisionCompacted, StateError, TimedOut
 from iii_state.terminal import is_terminal, paint, safe_name
@@ -108,10 +109,10 @@ def watch(
 ) -> int:
     """Print changes as they happen, of everything, of a scope or of one key.
 
-    Reads until Ctrl-C. On a terminal (or with -o raw) each change is a line for people; into a
-    pipe, a line of JSON. When the server goes away, the command says so on standard error and
-    connects again. To go on with --from later, take the revision of the last change printed. When
-    the server no longer keeps what comes next, the command ends with REVISION_COMPACTED.
+    Reads until Ctrl-C or SIGTERM. On a terminal (or with -o raw) each change is a line for people;
+    into a pipe, a line of JSON. When the server goes away, the command says so on standard error
+    and connects again. To go on with --from later, take the revision of the last change printed.
+    When the server no longer keeps what comes next, the command ends with REVISION_COMPACTED.
 
     \b
     Examples:
@@ -134,6 +135,8 @@ def watch(
         follow = partial(_follow, target, config, printer, ids)
     try:
         return asyncio.run(_watch(printer, follow))
+    except asyncio.CancelledError:
+        return TERMINATED
     except StateError as error:
         leave(error, output)
 
@@ -216,7 +219,10 @@ def _config(scope: str | None, key: str | None) -> dict[str, str]:
 
 
 async def _watch(printer: _Printer, follow: Callable[[str], Awaitable[None]]) -> int:
-    """Connect, print, and connect again for as long as wanted."""
+    """Connect, print, and connect again for as long as wanted. SIGTERM cancels it."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     await follow("watching; Ctrl-C ends")
     delay_s = RECONNECT_S_MIN
     while not printer.enough.is_set():
@@ -250,18 +256,29 @@ async def _follow(
         function_id, trigger_id = ids
         client.register_function(function_id, printer, "Prints changes on a terminal.")
         client.register_trigger(trigger_id, "state", function_id, config)
-        await client.ping(timeout_s=target.timeout_s)
-        click.echo(notice, err=True)
-        enough = asyncio.create_task(printer.enough.wait())
-        waiting: set[asyncio.Future[Any]] = {enough, client.ended}
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        enough.cancel()
+        try:
+            await client.ping(timeout_s=target.timeout_s)
+            click.echo(notice, err=True)
+            await _until_over(client, printer)
+        finally:
+            # Else the host would keep its place, for us to come back.
+            client.unregister_trigger(trigger_id, "state")
         if printer.enough.is_set():
             return
         reason = client.ended.result()
         if not isinstance(reason, ConnectionFailed):
             raise reason
         click.echo(reason.message, err=True)
+
+
+async def _until_over(client: Client, printer: _Printer) -> None:
+    """Wait until there have been enough, or the connection has ended."""
+    enough = asyncio.create_task(printer.enough.wait())
+    waiting: set[asyncio.Future[Any]] = {enough, client.ended}
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        enough.cancel()
 
 
 class _Reader:
