@@ -34,6 +34,51 @@ def letters_of(client: Client, **request: Any) -> list[str]:
     return [letter["id"] for letter in told["dead_letters"]]
 
 
+@pytest.mark.parametrize(
+    ("name", "request_", "said"),
+    [
+        (
+            "triggers",
+            {"action": "shw", "name": "n"},
+            "`action` is 'shw', expected one of delete, list, pause, resume, show",
+        ),
+        (
+            "dead_letters",
+            {"action": "x" * 70_000},
+            f"`action` is '{'x' * 200}...', expected one of discard, list, redrive",
+        ),
+        (
+            "changes",
+            {"after": 0, "events": ["created", "made"]},
+            "`events[1]` is 'made', expected one of created, deleted, expired, updated",
+        ),
+    ],
+)
+async def test_a_word_that_is_not_allowed_is_told_with_those_that_are(
+    name: str, request_: dict[str, Any], said: str
+) -> None:
+    async with running_engine() as bench:
+        client = bench.client()
+        error = client.answer_to(client.call(f"state::{name}", request_))["error"]
+
+    assert error == {
+        "code": "deserialization_error",
+        "message": f"Invalid request for state::{name}: {said}",
+    }
+
+
+@pytest.mark.parametrize("member", ["name", "id"])
+async def test_a_trigger_that_is_not_there_is_named_shortly(member: str) -> None:
+    async with running_engine() as bench:
+        client = bench.client()
+        request = {"action": "show", member: "n" * 70_000}
+        error = client.answer_to(client.call("state::triggers", request))["error"]
+
+    shown = f"'{'n' * 200}...'"
+    assert error["code"] == "NOT_FOUND"
+    assert f"no state trigger with the {member} {shown}; `list`" in error["message"]
+
+
 async def test_the_list_tells_how_each_trigger_fares() -> None:
     async with running_engine() as bench:
         handler = await with_letters(bench, 1)

@@ -61,6 +61,73 @@ def test_a_get_with_revision_tells_all_about_the_entry(bench: EngineBench, clien
 
 @pytest.mark.parametrize(
     ("name", "members"),
+    [
+        ("set", {"value": 1, "if_revision": -1}),
+        ("delete", {"if_revision": -1}),
+        ("update", {"ops": [OP], "if_revision": -1}),
+        ("create", {"value": 1, "if_revision": -1}),
+        ("compare-and-set", {"value": 1, "if_revision": -1}),
+        (
+            "transact",
+            {"guards": [{**KEY, "revision": -1}], "writes": [{"op": "delete", **KEY}]},
+        ),
+    ],
+)
+def test_a_revision_below_zero_is_a_wrong_request(client: Client, name: str, members: Any) -> None:
+    error = failure(client, name, **members)
+
+    assert error["code"] == "deserialization_error"
+    assert ">= 0" in error["message"]
+    assert "revision" in error["message"]
+    assert ask(client, "get", with_revision=True) == {"revision": 0}
+
+
+@pytest.mark.parametrize("ttl_ms", [0, -1, (1 << 48) + 1, 10**20, 10**3000])
+def test_a_time_to_live_out_of_bounds_is_told_with_the_bounds(client: Client, ttl_ms: int) -> None:
+    error = failure(client, "set", value=1, ttl_ms=ttl_ms)
+
+    assert error["code"] == "deserialization_error"
+    assert "a positive number of milliseconds, at most 281474976710656" in error["message"]
+    assert len(error["message"]) < 400
+
+
+def test_the_longest_time_to_live_may_be_asked_for(client: Client) -> None:
+    assert ask(client, "set", value=1, ttl_ms=1 << 48)["new_value"] == 1
+
+
+def test_an_operation_that_is_none_is_told_with_those_there_are(client: Client) -> None:
+    writes = [{"op": "delete", **KEY}, {"op": "put", **KEY}]
+
+    error = failure(client, "transact", writes=writes)
+
+    assert "`writes[1].op` is 'put', expected one of delete, set, update" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [
+        ("transact", {"writes": [{"op": "set", "scope": "s", "key": "k" * 1000}]}),
+        ("transact", {"writes": [{"op": "update", "scope": "s", "key": "k" * 1000}]}),
+        (
+            "transact",
+            {"writes": [{"op": "delete", **KEY}], "guards": [{"scope": "s", "key": "k" * 1000}]},
+        ),
+        (
+            "update",
+            {"key": "k" * 1000, "ops": [{"type": "merge", "value": 1}], "strict": True},
+        ),
+        ("no-such-function" * 1000, {}),
+    ],
+)
+def test_names_in_errors_are_cut(client: Client, name: str, members: Any) -> None:
+    error = failure(client, name, **members)
+
+    assert "..." in error["message"]
+    assert len(error["message"]) < 600
+
+
+@pytest.mark.parametrize(
+    ("name", "members"),
     [("set", {"value": 1}), ("delete", {}), ("update", {"ops": [OP]})],
 )
 def test_if_revision_guards_every_write(client: Client, name: str, members: Any) -> None:

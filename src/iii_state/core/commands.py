@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from iii_state.core.changes import ANONYMOUS, Change, Entry, Origin
+from iii_state.core.names import quoted
 from iii_state.core.operations import Operation, OperationError, apply_operations
 from iii_state.core.values import equal
 from iii_state.errors import LimitExceeded, StateError, UpdateRejected
@@ -132,14 +133,15 @@ class Update(msgspec.Struct, frozen=True, gc=False):
         after, errors = apply_operations(before, self.operations)
         if errors and self.is_strict:
             raise UpdateRejected(
-                f"{len(errors)} of {len(self.operations)} operations on key {self.key!r} in scope "
-                f"{self.scope!r} failed: {errors[0].message}; nothing changed",
+                f"{len(errors)} of {len(self.operations)} operations on key {quoted(self.key)} in "
+                f"scope {quoted(self.scope)} failed: {errors[0].message}; nothing changed",
                 errors=msgspec.to_builtins(errors),
             )
         if len(after) > self.bytes_max:
             raise LimitExceeded(
-                f"The value of key {self.key!r} in scope {self.scope!r} would grow to {len(after)} "
-                f"bytes, more than value_bytes_max = {self.bytes_max}; nothing changed",
+                f"The value of key {quoted(self.key)} in scope {quoted(self.scope)} would grow to "
+                f"{len(after)} bytes, more than value_bytes_max = {self.bytes_max}; nothing "
+                f"changed",
                 code="VALUE_TOO_LARGE",
                 limit="value_bytes_max",
                 actual=len(after),

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from iii_state.core.names import quoted
 from iii_state.embedded.events import Json
 from iii_state.embedded.functions import Functions, decode, encode, given
 from iii_state.embedded.results import OperationError, TransactResult, UpdateResult
@@ -140,8 +141,8 @@ class Draft:
         scope, key = places[0]
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
         return Conflict(
-            f"Key {key!r} of scope {scope!r}{more} is not what the transaction requires; nothing "
-            f"changed. Read again and decide anew",
+            f"Key {quoted(key)} of scope {quoted(scope)}{more} is not what the transaction "
+            f"requires; nothing changed. Read again and decide anew",
             revision=failed[0].revision,
             failed=[
                 {"scope": scope, "key": key, **msgspec.structs.asdict(each)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from iii_state.core import values
+from iii_state.core.names import shortened
 from iii_state.errors import InvalidRequest, LimitExceeded
 from iii_state.settings import Settings
 
@@ -76,6 +77,9 @@ def require_ttl(ttl_ms: int) -> int:
     Raises:
         InvalidRequest: it is not positive, or longer than any clock.
     """
-    if not 0 < ttl_ms < TTL_MS_MAX:
-        raise InvalidRequest(f"`ttl_ms` is {ttl_ms}, expected a positive number of milliseconds")
+    if not 0 < ttl_ms <= TTL_MS_MAX:
+        raise InvalidRequest(
+            f"`ttl_ms` is {shortened(str(ttl_ms))}, expected a positive number of milliseconds, at "
+            f"most {TTL_MS_MAX}"
+        )
     return ttl_ms

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from iii_state.core.changes import ANONYMOUS, Origin
+from iii_state.core.names import shortened
 from iii_state.core.values import JsonText, encode_text
 from iii_state.engine.invocations import Failure, Reply
 from iii_state.engine.workers import REASON_CHARACTERS_MAX, Worker
@@ -91,9 +92,9 @@ class WorkerCall(Call, gc=False):
             self.fail(
                 Failure(
                     "payload_too_large",
-                    f"The answer of {self.function_id} takes {len(text)} bytes, more than the "
-                    f"{caller.message_bytes_max} that this client can receive; ask for less at a "
-                    f"time, or use a newer SDK",
+                    f"The answer of {shortened(self.function_id)} takes {len(text)} bytes, more "
+                    f"than the {caller.message_bytes_max} that this client can receive; ask for "
+                    f"less at a time, or use a newer SDK",
                 )
             )
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import blake2b
 from itertools import islice
+from typing import Annotated
 
 import msgspec
 
@@ -31,11 +32,15 @@ DEADLINE_MS_MIN = 100_000_000_000
 """A smaller one is no time since the epoch, but a length of time."""
 
 
+Revision = Annotated[int, msgspec.Meta(ge=0)]
+"""That of what a key holds; 0: nothing."""
+
+
 class WriteOptions(msgspec.Struct, gc=False, kw_only=True):
     """What every write may ask for. `deadline_ms` is a time in milliseconds since the epoch."""
 
     with_revision: bool = False
-    if_revision: int | None = None
+    if_revision: Revision | None = None
     idempotency_key: str | None = None
     deadline_ms: int | None = None
 

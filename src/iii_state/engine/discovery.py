@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from iii_state.core.names import quoted
 from iii_state.engine import inprocess
 from iii_state.engine.calls import Call
 from iii_state.engine.catalogue import (
@@ -197,7 +198,7 @@ class Discovery:
         namespace = query.namespace if query.namespace is not None else DEFAULT_NAMESPACE
         trigger_type = self._triggers.type_of(namespace, query.id)
         if trigger_type is None:
-            raise NotFound(f"No trigger type {query.id!r} in namespace {namespace!r}")
+            raise NotFound(f"No trigger type {quoted(query.id)} in namespace {quoted(namespace)}")
         return self._catalogue.type_detail(trigger_type)
 
     def _list_triggers(self, call: Call, query: TriggersQuery) -> Entry:
@@ -215,7 +216,7 @@ class Discovery:
     def _trigger(self, call: Call, query: TriggerQuery) -> Entry:
         trigger = self._triggers.get(query.id)
         if trigger is None or trigger.type is None:
-            raise NotFound(f"No trigger {query.id!r} is registered")
+            raise NotFound(f"No trigger {quoted(query.id)} is registered")
         return self._catalogue.trigger_detail(trigger)
 
     def _list_workers(self, call: Call, query: WorkersQuery) -> Entry:
@@ -242,7 +243,7 @@ class Discovery:
         elif query.name in inprocess.DESCRIPTIONS and query.namespace in (None, DEFAULT_NAMESPACE):
             summary = self._catalogue.inprocess_summary(query.name)
         else:
-            raise NotFound(f"No worker named {query.name!r} is connected")
+            raise NotFound(f"No worker named {quoted(query.name)} is connected")
         return self._catalogue.worker_detail(summary, worker)
 
     def _named(self, name: str, namespace: str | None) -> Worker | None:

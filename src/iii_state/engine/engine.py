@@ -335,7 +335,7 @@ class Engine:
                 )
             )
         else:
-            call.fail(Failure("deserialization_error", f"Unknown action type {action!r}"))
+            call.fail(Failure("deserialization_error", f"Unknown action type {action[:200]!r}"))
 
     def _on_result(self, worker: Worker, frame: Frame) -> None:
         if frame.invocation_id is None:

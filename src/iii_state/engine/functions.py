@@ -13,9 +13,11 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from iii_state.core.names import shortened
 from iii_state.core.values import encode_text
 from iii_state.engine.calls import Call
 from iii_state.engine.invocations import Failure
+from iii_state.engine.request_faults import fault_of
 from iii_state.engine.workers import Worker
 from iii_state.errors import InvalidRequest, StateError
 
@@ -49,8 +51,8 @@ class WorkerFunction(msgspec.Struct):
             call.fail(
                 Failure(
                     "function_not_invokable",
-                    f"{self.id} is an HTTP function; this host does not make HTTP calls. Register "
-                    f"it with a handler instead",
+                    f"{shortened(self.id)} is an HTTP function; this host does not make HTTP "
+                    f"calls. Register it with a handler instead",
                 )
             )
             return
@@ -83,6 +85,7 @@ class Builtin(Generic[Request]):
         self.owner = owner
         self.request_schema = request_schema
         self.response_schema = response_schema
+        self._request = request
         self._decode = msgspec.json.Decoder(request).decode
         self._handler = handler
 
@@ -92,7 +95,7 @@ class Builtin(Generic[Request]):
             try:
                 request = self._decode(call.data)
             except (msgspec.DecodeError, RecursionError) as error:
-                raise InvalidRequest(str(error)) from error
+                raise InvalidRequest(fault_of(self._request, error)) from error
             self._handler(call, request)
         except StateError as error:
             if error.wire_code == InvalidRequest.code:
@@ -191,7 +194,8 @@ class FunctionTable:
 
     def missing(self, namespace: str, function_id: str) -> Failure:
         """The failure of a call to a function that is not there."""
-        message = f"Function '{function_id}' not found in namespace '{namespace}'"
+        where = f"namespace '{shortened(namespace)}'"
+        message = f"Function '{shortened(function_id)}' not found in {where}"
         elsewhere = self.namespaces_of(function_id)
         if elsewhere:
             message += f"; it is registered in: {', '.join(elsewhere)}"

@@ -14,6 +14,7 @@ import msgspec
 
 from iii_state.core.changes import Entry
 from iii_state.core.commands import Count, GetMany, ListEntries, ListKeys, Outcome
+from iii_state.core.names import quoted
 from iii_state.core.store import Store
 from iii_state.core.values import encode_text
 from iii_state.engine.calls import Call
@@ -222,8 +223,8 @@ def _too_large(item: tuple[str, Entry], size: int, room: int, cursor: Cursor) ->
     key, entry = item
     following = cursor.behind(entry.created_revision, 1)
     return LimitExceeded(
-        f"The entry of key {key!r} has {size} bytes, more than the {room} that this caller can "
-        f"take in one answer; the cursor in the details leads on behind it",
+        f"The entry of key {quoted(key)} has {size} bytes, more than the {room} that this caller "
+        f"can take in one answer; the cursor in the details leads on behind it",
         code="payload_too_large",
         limit="bytes_max",
         actual=size,

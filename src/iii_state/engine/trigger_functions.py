@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from iii_state.core.dead_letters import DeadLetter
 from iii_state.core.events import event_payload
+from iii_state.core.names import quoted
 from iii_state.engine import trigger_schemas as schemas
 from iii_state.engine.calls import Call
 from iii_state.engine.commits import Commits
@@ -99,14 +100,15 @@ class TriggerFunctions:
                 return status
             if request.id is not None and request.id in (status.binding.id, *status.members):
                 return status
-        said = f"name {request.name!r}" if request.name is not None else f"id {request.id!r}"
+        name, trigger_id = request.name, request.id
+        said = f"name {quoted(name)}" if name is not None else f"id {quoted(trigger_id or '')}"
         raise NotFound(f"There is no state trigger with the {said}; `list` tells which there are")
 
     def _delete(self, status: BindingStatus) -> None:
         name = status.binding.config.durable
         if name is None:
             raise InvalidRequest(
-                f"The trigger {status.binding.id!r} is not durable: it ends when its worker "
+                f"The trigger {quoted(status.binding.id)} is not durable: it ends when its worker "
                 f"unregisters it or goes away, and leaves nothing to delete"
             )
         for trigger_id in status.members:

@@ -14,13 +14,14 @@ from msgspec import Raw
 
 from iii_state.core.changes import Entry
 from iii_state.core.commands import Delete, Get, Guard, Outcome, Set, Transact, Update, Write
+from iii_state.core.names import quoted
 from iii_state.core.operations import decode_operations
 from iii_state.core.store import Store
 from iii_state.core.values import check_value
 from iii_state.engine.bounds import Bounds, require_ttl
 from iii_state.engine.calls import Call
 from iii_state.engine.commits import Commits
-from iii_state.engine.conditions import Conditions, WriteOptions
+from iii_state.engine.conditions import Conditions, Revision, WriteOptions
 from iii_state.engine.functions import Builtin
 from iii_state.engine.state import old_and_new
 from iii_state.engine.state_function import state_function
@@ -67,7 +68,7 @@ class GuardRequest(msgspec.Struct, gc=False):
 
     scope: str
     key: str
-    revision: int | None = None
+    revision: Revision | None = None
     value: Raw = ABSENT
     absent: bool | None = None
 
@@ -162,13 +163,13 @@ class WritingFunctions:
         if request.op == "set":
             value = bytes(request.value)
             if not value:
-                raise InvalidRequest(f"the set of key {key!r} has no `value`")
+                raise InvalidRequest(f"the set of key {quoted(key)} has no `value`")
             self._bounds.check_value(value)
             return Set(scope, key, value, origin, self._expires_at(request.ttl_ms))
         settings = self._settings
         text = bytes(request.ops)
         if not text:
-            raise InvalidRequest(f"the update of key {key!r} has no `ops`")
+            raise InvalidRequest(f"the update of key {quoted(key)} has no `ops`")
         # The values of operations stand two levels deep in the list.
         check_value(text, settings.nesting_max + 2)
         operations = decode_operations(text, settings.ops_max)
@@ -200,7 +201,8 @@ def _guard(request: GuardRequest) -> Guard:
     given = (request.revision is not None) + bool(value) + (request.absent is not None)
     if given != 1 or request.absent is False:
         raise InvalidRequest(
-            f"the guard of key {request.key!r} needs one of `revision`, `value` and `absent: true`"
+            f"the guard of key {quoted(request.key)} needs one of `revision`, `value` and "
+            f"`absent: true`"
         )
     return Guard(
         request.scope, request.key, request.revision, value or None, request.absent is True

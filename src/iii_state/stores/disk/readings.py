@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from iii_state.core.changes import Change, Entry
 from iii_state.core.commands import GetMany, ListKeys, ListValues
+from iii_state.core.names import quoted
 from iii_state.core.values import encode_text
 from iii_state.errors import LimitExceeded, StorageError
 from iii_state.stores.disk.files import Files
@@ -291,7 +292,7 @@ def require_bound(command: ListValues | ListKeys | GetMany, size: int) -> None:
         if isinstance(command, GetMany):
             what = f"What the {len(command.places)} keys hold has"
         else:
-            what = f"The list of scope {command.scope!r} has"
+            what = f"The list of scope {quoted(command.scope)} has"
         raise LimitExceeded(
             f"{what} {size} bytes, more than the {command.bytes_max} that this caller can take in "
             f"one answer",
