@@ -110,6 +110,7 @@ class Book:
         self._lost_counted = 0
         self._owed: dict[int, int] = {}
         self._noted: Told | None = None
+        self._named: set[int] = set()
         self._listed: dict[int, tuple[Place, int]] | None = None
         self._listed_up_to = 0
         self._places: dict[Place | None, list[int]] = {}
@@ -260,11 +261,14 @@ class Book:
             self.resent.add(token)
         if is_entry or token not in self.told.entries:
             self._met.add(token)
+        else:  # the change that made the entry: another event, of the same number
+            self.told.tried.discard(token)
 
     def kept_back(self, change: Change) -> None:
         """A letter that was to be sent again is still a letter."""
         token = change.revision
         self.resent.discard(token)
+        self._met.discard(token)
         if token in self.told.redriven:
             self.told.redriven.discard(token)
             if token not in self.told.entries:
@@ -328,12 +332,12 @@ class Book:
             )
         assert checkpoint.paused == told.paused, f"{self.name}: {checkpoint} is paused or not"
         self._noted = told.copy()
+        self._named = pending
 
     def committed(self, letters: set[str]) -> None:
         """What the ledger was told is durable; the ids of the letters there are, too."""
         for token in self.told.redriven if self.is_durable and self.has_begun else ():
-            is_noted = self._noted is not None and token not in self._noted.settled
-            assert is_noted or f"{self.name}@{token}" in letters, (
+            assert token in self._named or f"{self.name}@{token}" in letters, (
                 f"{self.name}: {token} is sent again, and written down nowhere"
             )
         self._kept = self._noted
