@@ -123,6 +123,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 200
     triggers_enabled: Annotated[bool, About("Whether changes fire `state` triggers.")] = True
+    max_chain_depth: Annotated[
+        int,
+        About(
+            "How long a chain of writes by handlers, each for the one before, may be; what comes "
+            "then is a dead letter.",
+            STATE,
+            "",
+            1,
+            65_535,
+        ),
+    ] = 16
     max_value_bytes: Annotated[
         int | None,
         About("Largest value that `state::set` takes; unset or 0: no such limit.", STATE, "bytes"),

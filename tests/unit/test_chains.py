@@ -43,21 +43,36 @@ async def test_a_write_of_a_handler_stands_one_deeper(bench: EngineBench, client
     assert (first["data"]["depth"], second["data"]["depth"]) == (0, 1)
 
 
-async def test_an_endless_chain_is_cut_and_told(bench: EngineBench, client: Client) -> None:
+async def chain(bench: EngineBench, client: Client) -> int:
+    """Write for every event; how many there are until it is cut."""
     set_key(client)
     fired = 0
     while True:
         await bench.turn()
         calls = client.got("invokefunction")
         if not calls:
-            break
+            return fired
         fired += 1
         set_key(client, traceparent=calls[0]["traceparent"])
         client.reply(calls[0], result=None)
 
+
+async def test_an_endless_chain_is_cut_and_told(bench: EngineBench, client: Client) -> None:
+    fired = await chain(bench, client)
+
     [letter], _ = bench.engine.reactions.dead_letters()
     assert fired == 16
     assert letter.fault.code == "CHAIN_TOO_DEEP"
+    assert "raise the setting max_chain_depth" in letter.fault.message
+
+
+async def test_how_long_a_chain_may_be_is_a_setting() -> None:
+    async with running_engine(max_chain_depth=3) as bench:
+        client = bench.client("shop")
+        client.send("registerfunction", id="f")
+        client.bind(function_id="f")
+
+        assert await chain(bench, client) == 3
 
 
 async def test_the_depth_goes_along_from_worker_to_worker(

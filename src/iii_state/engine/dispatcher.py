@@ -14,6 +14,7 @@ from functools import partial
 from iii_state.core.changes import Change
 from iii_state.core.delivery import Delivery, Result
 from iii_state.core.events import event_payload
+from iii_state.core.names import shortened
 from iii_state.engine.absences import Absences
 from iii_state.engine.alarms import Alarm, milliseconds
 from iii_state.engine.dead_letter_box import DeadLetterBox
@@ -233,15 +234,15 @@ def _too_deep(follower: Follower, depth: int) -> Failure:
     return Failure(
         CHAIN_TOO_DEEP,
         f"The write stands at depth {depth} of a chain of writes that handlers made for one "
-        f"another's; {follower.binding.function_id} is not called for it. If that is no endless "
-        f"loop, raise max_chain_depth or redrive the event; else let a handler write elsewhere, or "
-        f"give its trigger a condition",
+        f"another's; {shortened(follower.binding.function_id)} is not called for it. If that is no "
+        f"endless loop, raise the setting max_chain_depth or redrive the event; else let a handler "
+        f"write elsewhere, or give its trigger a condition",
     )
 
 
 def _timed_out(follower: Follower) -> Failure:
     return Failure(
         TimedOut.code,
-        f"{follower.binding.function_id} did not answer in the time that the trigger gives it; it "
-        f"may still run. Raise timeout_ms if it needs longer",
+        f"{shortened(follower.binding.function_id)} did not answer in the time that the trigger "
+        f"gives it; it may still run. Raise timeout_ms if it needs longer",
     )

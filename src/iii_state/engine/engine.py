@@ -108,6 +108,7 @@ class Engine:
             enabled=settings.triggers_enabled,
             ledger=self._ledger,
             letters=DeadLetters(bytes_max=settings.segment_bytes // LETTERS_PART),
+            max_chain_depth=settings.max_chain_depth,
             clock_ms=clock_ms,
         )
         self._feed_calls = FeedCalls(store, self.timers)
