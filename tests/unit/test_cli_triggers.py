@@ -106,6 +106,24 @@ def test_triggers_are_listed_shown_paused_resumed_and_deleted(
     assert "an id needs --id" in gone.stderr
 
 
+def test_the_table_names_members_of_configs_that_mean_nothing(url: str) -> None:
+    async def with_trigger() -> str:
+        async with await connect(url, name="w") as client:
+            client.register_function("f", _fail, "Fails.")
+            client.register_trigger("t", "state", "f", {"scope": "s"})
+            await client.ping(timeout_s=10)
+            before = await asyncio.to_thread(run, url, "triggers", "ls", "-o", "table")
+            client.register_trigger("u", "state", "f", {"scopes": "s"})
+            await client.ping(timeout_s=10)
+            assert "unknown" not in before.stdout
+            return (await asyncio.to_thread(run, url, "triggers", "ls", "-o", "table")).stdout
+
+    table = asyncio.run(with_trigger())
+
+    assert "unknown members" in table
+    assert "'scopes' (did you mean 'scope'?)" in table
+
+
 def test_dead_letters_are_listed_sent_again_and_discarded(url: str, failing: FailingWorker) -> None:
     with_letters(url, 3)
     first = run(url, "dlq", "ls", "billing", "-n", "2")

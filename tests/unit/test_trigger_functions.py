@@ -111,6 +111,30 @@ async def test_the_list_tells_how_each_trigger_fares() -> None:
     assert asked["triggers"] == [plain, durable]
 
 
+async def test_members_of_a_config_that_mean_nothing_are_told_with_what_may_be_meant() -> None:
+    async with running_engine() as bench:
+        client = bench.client("w")
+        client.bind("plain", "f", {"scopes": "s", "note": 1})
+        client.bind("b", "f", {"durable": "d", "retry": {"attempts": 2}})
+        client.bind("right", "f", {"scope": "s"})
+        told = [
+            each.get("unknown_members") for each in client.ask("state::triggers", {})["triggers"]
+        ]
+        shown = client.ask("state::triggers", {"action": "show", "name": "d"})["trigger"]
+        status = [
+            client.ask("engine::registered-triggers::info", {"id": id})["status"]
+            for id in ("plain", "right")
+        ]
+
+    assert told == [
+        "'scopes' (did you mean 'scope'?), 'note'",
+        "'retry.attempts' (did you mean 'retry.max_attempts'?)",
+        None,
+    ]
+    assert shown["unknown_members"] == told[1]
+    assert [each["unknown_members"] for each in status] == [told[0], None]
+
+
 async def test_one_is_shown_paused_and_resumed_by_its_name_or_id() -> None:
     async with running_engine() as bench:
         handler = Handler(bench.client("w"))

@@ -30,6 +30,7 @@ class _Row(msgspec.Struct):
     in_flight: int
     dead_letters: int
     name: str | None = None
+    unknown_members: str | None = None
     last_error: _Error | None = None
 
 
@@ -64,6 +65,8 @@ def triggers() -> None:
 @connects
 def ls(output: Format | None, target: Target) -> None:
     """List all triggers; durable ones whose workers are away, too.
+
+    When the config of one has members that mean nothing, a column of the table names them.
 
     \b
     Examples:
@@ -159,14 +162,15 @@ def _line(text: bytes) -> bytes:
     row = msgspec.json.decode(text, type=_Row)
     error = row.last_error
     shown = f"{error.code}: {error.message}" if error is not None else ""
-    return msgspec.json.encode(
-        {
-            "trigger": row.name if row.name is not None else row.id,
-            "status": row.status,
-            "lag": row.lag,
-            "in flight": row.in_flight,
-            "dead letters": row.dead_letters,
-            "function": row.function_id,
-            "last error": shown if len(shown) <= ERROR_COLUMNS else f"{shown[:ERROR_COLUMNS]}…",
-        }
-    )
+    cells: dict[str, object] = {
+        "trigger": row.name if row.name is not None else row.id,
+        "status": row.status,
+        "lag": row.lag,
+        "in flight": row.in_flight,
+        "dead letters": row.dead_letters,
+        "function": row.function_id,
+        "last error": shown if len(shown) <= ERROR_COLUMNS else f"{shown[:ERROR_COLUMNS]}…",
+    }
+    if row.unknown_members is not None:
+        cells["unknown members"] = row.unknown_members
+    return msgspec.json.encode(cells)

@@ -147,6 +147,7 @@ class TriggerStatus(msgspec.Struct, frozen=True):
     dead_letters: int
     counters: dict[str, int]
     name: str | None = None
+    unknown_members: str | None = None
     lost: tuple[int, int] | None = None
     last_error: Failure | None = None
 

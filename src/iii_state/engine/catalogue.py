@@ -198,6 +198,7 @@ class Catalogue:
                     for name in status.__struct_fields__
                     if name not in ("binding", "owner", "members")
                 }
+                told["unknown_members"] = status.binding.config.unknown_hint or None
                 return told
         return None
 

@@ -193,6 +193,8 @@ def _trigger(status: BindingStatus) -> Entry:
         "dead_letters": status.dead_letters,
         "counters": status.counters,
     }
+    if binding.config.unknown:
+        told["unknown_members"] = binding.config.unknown_hint
     if status.lost is not None:
         told["lost"] = status.lost
     if status.last_error is not None:

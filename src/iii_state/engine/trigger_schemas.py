@@ -38,6 +38,10 @@ _TRIGGER: Schema = {
         "function_id": {"type": "string"},
         "namespace": {"type": "string", "description": "Where the function is looked up."},
         "config": {"description": "As it was sent."},
+        "unknown_members": {
+            "type": "string",
+            "description": "Members of the config that mean nothing, and what may be meant.",
+        },
         "status": {"type": "string", "enum": [*STATUSES]},
         "paused": {"type": "boolean"},
         "cursor": integer("Everything up to this revision is done."),
