@@ -112,7 +112,20 @@ def test_a_directory_in_use_is_a_conflict(command: str, tmp_path: Path) -> None:
 def test_a_directory_that_is_no_store_is_refused(command: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
 
-    assert "code: STORE_FOREIGN" in run(command, str(tmp_path)).stderr
+    foreign = run(command, str(tmp_path)).stderr
+    assert "code: STORE_FOREIGN" in foreign
+    assert "name the data directory of a server" in foreign
+    assert "a new directory" not in foreign
     absent = run(command, str(tmp_path / "absent"))
     assert absent.exit_code == 1
-    assert "absent" in absent.stderr
+    assert "absent holds no store; name the data directory of a server" in absent.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "dump"])
+def test_a_directory_of_the_original_engine_is_refused(command: str, tmp_path: Path) -> None:
+    (tmp_path / "scope.bin").write_bytes(b"")
+
+    refused = run(command, str(tmp_path)).stderr
+
+    assert "left untouched; name the data directory of a server of iii-state" in refused
+    assert "iii-state migrate iii" in refused

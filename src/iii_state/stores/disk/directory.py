@@ -82,7 +82,7 @@ def claim(directory: Path, files: Files, now_ms: int) -> tuple[Lock, bytes]:
     files.make_directory(directory)
     names = files.names(directory)
     if IDENTITY not in names:
-        refuse_foreign(directory, names)
+        refuse_foreign(directory, names, "name an empty or a new directory")
     lock = take_lock(directory, files)
     try:
         # Again: before the lock was held, another process may have made the store.
@@ -94,15 +94,15 @@ def claim(directory: Path, files: Files, now_ms: int) -> tuple[Lock, bytes]:
         raise
 
 
-def refuse_foreign(directory: Path, names: list[str]) -> None:
-    """Refuse a directory without our identity that is not empty."""
+def refuse_foreign(directory: Path, names: list[str], advice: str) -> None:
+    """Refuse a directory without our identity that is not empty; `advice` says what to do."""
     others = [name for name in names if name not in _OWN_NAMES]
     if not others:
         return
     if any(name.endswith(".bin") for name in others):
         raise StoreForeign(
             f"{directory} holds data of the original iii engine ({others[0]}), which was left "
-            f"untouched; start with another data directory. Moving in is "
+            f"untouched; {advice}. Moving in is "
             f"`iii-state migrate iii {directory} --data-dir NEW`",
             directory=str(directory),
             found=others[0],
@@ -117,7 +117,7 @@ def refuse_foreign(directory: Path, names: list[str]) -> None:
         )
     raise StoreForeign(
         f"{directory} is not empty and not a store of iii-state (it holds {others[0]}); it was "
-        f"left untouched, name an empty or a new directory",
+        f"left untouched; {advice}",
         directory=str(directory),
         found=others[0],
     )

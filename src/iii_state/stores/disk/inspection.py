@@ -43,6 +43,9 @@ from iii_state.stores.disk.refusals import not_opened
 from iii_state.stores.disk.salvage import Damage, Tail, bad_records, salvage
 from iii_state.stores.disk.segment import Segment, read_entry
 
+ADVICE = "name the data directory of a server of iii-state"
+"""For whoever wants to look into something else."""
+
 
 class FileReport(msgspec.Struct):
     """What one file of a store is, and what is wrong with it."""
@@ -189,9 +192,9 @@ def _opened(directory: Path, files: Files) -> Iterator[_Inspected]:
         try:
             names = files.names(directory)
             if IDENTITY not in names and not any(map(segment_range, names)):
-                refuse_foreign(directory, names)
+                refuse_foreign(directory, names, ADVICE)
                 raise StoreForeign(
-                    f"{directory} holds no store", directory=str(directory), found=""
+                    f"{directory} holds no store; {ADVICE}", directory=str(directory), found=""
                 )
             stack.enter_context(locked(directory, files))
             yield _Inspected(directory, files, names, stack)
