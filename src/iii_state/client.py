@@ -301,7 +301,8 @@ class _Listener(WSListener):
         self._url = url
         self._parts: list[bytes] = []
         self._size = 0
-        self._is_behind = False
+        self._has_sent_much = False
+        """And has not heard of the host since."""
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._client._opened(transport)
@@ -314,15 +315,14 @@ class _Listener(WSListener):
             self._data(transport, frame)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self._client._end(failures.lost(self._url, is_sending=self._is_behind))
+        self._client._end(failures.lost(self._url, is_sending=self._has_sent_much))
 
     def pause_writing(self) -> None:
         """The host reads slower than it is sent to. What it has not read waits in memory."""
-        self._is_behind = True
+        self._has_sent_much = True
 
     def resume_writing(self) -> None:
-        """The host has caught up."""
-        self._is_behind = False
+        """What was sent is under way."""
 
     def _data(self, transport: WSTransport, frame: WSFrame) -> None:
         self._size += frame.payload_size
@@ -335,6 +335,7 @@ class _Listener(WSListener):
             return
         message = b"".join(self._parts)
         self._parts, self._size = [], 0
+        self._has_sent_much = False
         self._client._received(message)
 
 

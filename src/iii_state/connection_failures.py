@@ -61,7 +61,7 @@ def closed(url: str, payload: bytes) -> StateError:
 
 
 def lost(url: str, *, is_sending: bool) -> StateError:
-    """The connection broke. With `is_sending`, before the host had taken all that was sent.
+    """The connection broke. With `is_sending`, while much that was sent was under way.
 
     That happens, too, to a message which the host finds too large, when the close frame that says
     so is overtaken by the end of the connection.
@@ -69,7 +69,7 @@ def lost(url: str, *, is_sending: bool) -> StateError:
     if not is_sending:
         return ConnectionFailed(f"the connection to {url} was lost", url=url)
     return ConnectionFailed(
-        f"the connection to {url} was lost while a large message was sent",
+        f"the connection to {url} was lost while a large message was under way",
         url=url,
         hint=f"if it is too large for the server: {_SPLIT}",
     )
