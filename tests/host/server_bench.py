@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
@@ -113,8 +113,9 @@ class Client:
             return b""
 
     def write(self, *frames: bytes) -> None:
-        """Send bytes as they are."""
-        self.writer.write(b"".join(frames))
+        """Send bytes as they are; once the connection has ended, nothing."""
+        with suppress(RuntimeError):  # uvloop says so, where asyncio drops them
+            self.writer.write(b"".join(frames))
 
     def send(self, type: str, **members: Json) -> None:
         """Send a message."""

@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 import msgspec
+import uvloop
 
 from iii_state import __version__
 from iii_state.cli.descriptors import make_room
@@ -88,7 +89,7 @@ def serve(config: Path | None, **flags: object) -> int:
         resolved, configuration = read_settings(config, flags, dict(os.environ))
         settings = resolved.settings
         configure(settings.log_format, settings.log_level, lines_max=settings.log_lines_max)
-        asyncio.run(_serve(resolved, configuration))
+        uvloop.run(_serve(resolved, configuration))
     except StateError as error:
         return report(error)
     return OK
