@@ -126,3 +126,15 @@ async def test_the_log_is_not_held_for_it() -> None:
     await bench.engine.stop()
     assert isinstance(bench.store, SmallStore)
     assert bench.store.needed_after() == 2
+
+
+async def test_what_is_discarded_at_once_when_it_has_failed_again_does_not_come_back() -> None:
+    bench, handler = await with_letter()
+    await act(bench, action="redrive", all=True)
+    handler.fail_all()
+    assert await act(bench, action="discard", all=True) == {"discarded": 1}
+    bench, handler = await begun(bench.store)
+    assert (handler.take(), listed(bench)) == ([], [])
+    [status] = bench.engine.reactions.snapshot()
+    await bench.engine.stop()
+    assert status.counters.lost == 0

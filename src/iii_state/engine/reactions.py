@@ -271,6 +271,7 @@ class Reactions:
     def discard(self, ids: Iterable[str] | None = None, name: str | None = None) -> int:
         """Forget letters, those with these ids or all; of one binding, or of any. How many."""
         letters = self._letters.chosen(ids, name)
+        self._durables.save()  # else a crash could bring back what was given up a moment ago
         self._letters.remove(letters)
         return len(letters)
 
