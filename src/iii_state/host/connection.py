@@ -31,10 +31,6 @@ INTERNAL_ERROR = 1011
 WRITE_BYTES = 256 << 10
 """What is sent during a turn is written at its end, or when it comes to this much."""
 
-MANY_MESSAGES = 16
-"""So many for one connection are written as soon as there is one for another: their reader begins
-to work while the rest is made."""
-
 _TEXT = WSMsgType.TEXT
 _CONTROL = (WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG)
 _TELEMETRY = (b"OTLP", b"LOGS", b"MTRC")
@@ -48,11 +44,9 @@ class Outbox:
         self._loop = asyncio.get_running_loop()
 
     def add(self, connection: Connection) -> None:
-        """Have a connection's pending messages written at the end of this turn, at the latest."""
+        """Have a connection's pending messages written at the end of this turn."""
         if not self._due:
             self._loop.call_soon(self._write)
-        elif self._due[-1].pending_messages >= MANY_MESSAGES:
-            self._due[-1].write_pending()
         self._due.append(connection)
 
     def _write(self) -> None:
@@ -112,11 +106,6 @@ class Connection(Socket):
         self._pending_bytes += len(text)
         if self._pending_bytes > WRITE_BYTES:
             self.write_pending()
-
-    @property
-    def pending_messages(self) -> int:
-        """How many messages were sent and not yet written."""
-        return len(self._pending) // 2
 
     def write_pending(self) -> None:
         """Write what was sent during this turn of the event loop, at once."""
