@@ -332,7 +332,7 @@ class Book:
             )
         assert checkpoint.paused == told.paused, f"{self.name}: {checkpoint} is paused or not"
         self._noted = told.copy()
-        self._named = pending
+        self._named = pending.union(t for t in self.matching() if t > checkpoint.cursor)
 
     def committed(self, letters: set[str]) -> None:
         """What the ledger was told is durable; the ids of the letters there are, too."""
