@@ -135,10 +135,12 @@ class StateFunctions:
 
     def _get(self, call: Call, request: GetRequest) -> None:
         scope, key = request.scope, request.key
-        encode: Encode = _entry if request.with_revision else _value
-        expires_at_ms = self._commits.expiries.at(scope, key) if request.with_revision else None
-        if expires_at_ms is not None:
-            encode = partial(_entry, expires_at_ms=expires_at_ms)
+        encode: Encode = _value
+        if request.with_revision:
+            encode = _entry
+            expiries = self._commits.expiries
+            if expiries.is_used and (expires_at_ms := expiries.at(scope, key)) is not None:
+                encode = partial(_expiring_entry, expires_at_ms)
         self._submit(call, Get(scope, key), encode)
 
     def _delete(self, call: Call, request: DeleteRequest) -> None:
@@ -225,18 +227,21 @@ def _value(outcome: Outcome) -> bytes | None:
     return outcome.entry.value if outcome.entry is not None else None
 
 
-def _entry(outcome: Outcome, expires_at_ms: int | None = None) -> bytes:
+def _entry(outcome: Outcome) -> bytes:
     entry = outcome.entry
     if entry is None:
         return b'{"revision":0}'
-    expiry = b',"expires_at_ms":%d' % expires_at_ms if expires_at_ms is not None else b""
-    return b'{"value":%b,"revision":%d,"created_at_ms":%d,"updated_at_ms":%d%b}' % (
+    return b'{"value":%b,"revision":%d,"created_at_ms":%d,"updated_at_ms":%d}' % (
         entry.value,
         entry.revision,
         entry.created_at_ms,
         entry.updated_at_ms,
-        expiry,
     )
+
+
+def _expiring_entry(expires_at_ms: int, outcome: Outcome) -> bytes:
+    text = _entry(outcome)
+    return text if outcome.entry is None else b'%b,"expires_at_ms":%d}' % (text[:-1], expires_at_ms)
 
 
 def _old(outcome: Outcome) -> bytes | None:
