@@ -106,7 +106,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     history_bytes: Annotated[
         int,
         About(
-            "Changes kept for triggers, history and the feed; in memory at most 16 MiB.",
+            "Changes kept for triggers, history and the feed; in memory at most 16 MiB, and 1 MiB "
+            "while nobody reads them.",
             STATE,
             "bytes",
             0,

@@ -232,6 +232,7 @@ class Commits:
             self._idle.clear()
             self._wakeup.set()
         weight = len(call.data)
+        call.data = b""  # decoded: the message need not wait for the commit
         change = outcome.change
         if change is not None and change.replaced is not None:
             weight += len(change.replaced.value)

@@ -14,6 +14,8 @@ from iii_state.stores.disk.files import Files
 SLICE_BYTES = 128 << 10
 """Zeros written and synced at once: a commit's sync never has to carry more of them."""
 
+ZEROS = bytes(SLICE_BYTES)
+
 BLOCK_BYTES_MAX = 32 << 10
 """Blocks that are larger on average are appended without zeros ahead of them."""
 
@@ -54,7 +56,7 @@ class Runway:
                 return False
             to = min(self.end + SLICE_BYTES, end)
             try:
-                self._files.write(self._fd, bytes(to - self.end), self.end)
+                self._files.write(self._fd, ZEROS[: to - self.end], self.end)
                 self._files.sync(self._fd)
             except OSError:
                 self._files.truncate(self._fd, self.end)

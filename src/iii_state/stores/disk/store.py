@@ -61,8 +61,9 @@ from iii_state.stores.recent import RecentChanges, bounded
 VALUE_BYTES_MAX = 1 << 30
 """No value may have more bytes, so that a block stays below 4 GiB."""
 
-RECENT_BYTES_MAX = 16 << 20
-"""Changes kept in memory for the feed, counted with their overhead."""
+RECENT_BYTES_MAX, UNREAD_BYTES_MAX = 16 << 20, 1 << 20
+"""Changes kept in memory for the feed, counted with their overhead: while somebody reads them, and
+while nobody does."""
 
 FREEZE_ABOVE_KEYS = 100_000
 """With more keys at the start, the garbage collector is told not to walk over them again."""
@@ -107,7 +108,7 @@ class DiskStore:
         self._revision = recovery.revision
         self._next_revision = recovery.next_revision
         self._skipped_to = recovery.next_revision - 1
-        self._recent = RecentChanges(RECENT_BYTES_MAX)
+        self._recent = RecentChanges(RECENT_BYTES_MAX, UNREAD_BYTES_MAX)
         self._history = History(self._segments)
         self._retention = retention
         self._log = log
@@ -550,9 +551,7 @@ class DiskStore:
                 f"for is {self.oldest_revision}",
                 oldest_revision=self.oldest_revision,
             )
-        kept_after = self._recent.after
-        is_recent = kept_after is not None and after >= kept_after
-        source = self._recent.since(after) if is_recent else self._history.since(after)
+        source = (self._recent if self._recent.reach(after) else self._history).since(after)
         durable = takewhile(lambda change: change.revision <= self._revision, source)
         return bounded(durable, limit, bytes_max)
 

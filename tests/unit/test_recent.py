@@ -1,0 +1,62 @@
+"""The newest changes in memory: all that fit, and few of them while nobody reads."""
+
+from __future__ import annotations
+
+from iii_state.core.changes import Change, Entry
+from iii_state.stores.recent import CHANGE_OVERHEAD_BYTES, READER_BATCHES, RecentChanges
+
+SIZE = CHANGE_OVERHEAD_BYTES + 1
+
+
+def add(recent: RecentChanges, revision: int) -> None:
+    entry = Entry(b"1", revision, revision, 0, 0)
+    recent.add([Change(revision, "s", "k", None, entry, 0)], 1)
+
+
+def test_the_oldest_make_room() -> None:
+    recent = RecentChanges(3 * SIZE)
+    for revision in range(1, 11):
+        add(recent, revision)
+
+    assert recent.after == 7
+    assert [change.revision for change in recent.since(8)] == [9, 10]
+
+
+def test_one_batch_is_kept_however_large() -> None:
+    recent = RecentChanges(0)
+    add(recent, 1)
+
+    assert recent.after == 0
+
+
+def test_while_nobody_reads_few_are_kept() -> None:
+    recent = RecentChanges(100 * SIZE, 2 * SIZE)
+    for revision in range(1, 51):
+        add(recent, revision)
+
+    assert recent.after == 48
+
+
+def test_a_reader_has_more_kept_for_it() -> None:
+    recent = RecentChanges(100 * SIZE, 2 * SIZE)
+    for revision in range(1, 11):
+        add(recent, revision)
+
+    assert not recent.reach(5)
+    for revision in range(11, 51):
+        add(recent, revision)
+    assert recent.after == 8
+    assert recent.reach(8)
+
+
+def test_a_reader_that_does_not_come_back_is_forgotten() -> None:
+    recent = RecentChanges(100 * SIZE, 2 * SIZE)
+    recent.reach(0)
+    for revision in range(1, READER_BATCHES + 2):
+        add(recent, revision)
+
+    assert recent.after == READER_BATCHES - 1
+
+
+def test_without_changes_nothing_is_reached() -> None:
+    assert not RecentChanges(100).reach(0)
