@@ -40,11 +40,12 @@ def test_the_limit_is_raised_and_connections_fit_into_it(
     assert room(soft, hard, connections) == expected
 
 
-def test_a_server_without_descriptors_for_its_data_says_so(tmp_path: Path) -> None:
-    shell = 'ulimit -n 9; exec "$0" serve --port 0 --data-dir "$1"'
+@pytest.mark.parametrize("limit", [9, 12, 16, 20])
+def test_a_server_without_descriptors_says_so(tmp_path: Path, limit: int) -> None:
+    shell = 'ulimit -n "$2"; exec "$0" serve --port 0 --data-dir "$1"'
 
     done = subprocess.run(
-        ["sh", "-c", shell, COMMAND, str(tmp_path)],
+        ["sh", "-c", shell, COMMAND, str(tmp_path), str(limit)],
         env=environment(),
         check=False,
         capture_output=True,

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
+from contextlib import ExitStack
+
+from iii_state.errors import TooManyFiles
+
+LEAST = 20
+"""Without so many the server cannot start; the event loop alone would fail half-way."""
 
 OWN = 256
 """Kept free for the files of the store, and for what the program opens for itself."""
@@ -21,3 +29,22 @@ def make_room(connections: int) -> int:
     if soft == resource.RLIM_INFINITY:
         return connections
     return min(connections, max(1, soft - OWN))
+
+
+def require_descriptors() -> None:
+    """Look whether there are descriptors enough to start.
+
+    Raises:
+        TooManyFiles: there are not.
+    """
+    with ExitStack() as opened:
+        try:
+            for _ in range(LEAST):
+                opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE}:
+                raise
+            raise TooManyFiles(
+                "the server cannot start, the process may open no more files: close some, or raise "
+                "the limit (`ulimit -n`), and start again"
+            ) from error

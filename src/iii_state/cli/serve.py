@@ -22,7 +22,7 @@ import msgspec
 import uvloop
 
 from iii_state import __version__
-from iii_state.cli.descriptors import make_room
+from iii_state.cli.descriptors import make_room, require_descriptors
 from iii_state.cli.exits import OK, report
 from iii_state.clock import wall_clock_ms
 from iii_state.configuration import Configuration, read_configuration
@@ -89,6 +89,7 @@ def serve(config: Path | None, **flags: object) -> int:
         resolved, configuration = read_settings(config, flags, dict(os.environ))
         settings = resolved.settings
         configure(settings.log_format, settings.log_level, lines_max=settings.log_lines_max)
+        require_descriptors()
         uvloop.run(_serve(resolved, configuration))
     except StateError as error:
         return report(error)
