@@ -307,6 +307,38 @@ async def test_a_clear_that_is_refused_half_way_says_how_far_it_got() -> None:
     assert error["details"] == {"deleted": 1000, "last_revision": 2500}
 
 
+@pytest.mark.parametrize(("name", "more"), [("clear", {}), ("delete_prefix", {"prefix": "a"})])
+async def test_a_removal_that_is_repeated_lets_be_what_was_made_since(
+    bench: EngineBench, client: Client, name: str, more: dict[str, Any]
+) -> None:
+    fill(client, "a", "ab")
+
+    first = await remove(bench, client, name, idempotency_key="x", **more)
+    fill(client, "ab", "ac")
+    again = await remove(bench, client, name, idempotency_key="x", **more)
+    other = await remove(bench, client, name, idempotency_key="y", **more)
+
+    deleted = [answer["result"]["deleted"] for answer in (first, again, other)]
+    assert deleted == [2, 0, 2]
+
+
+async def test_a_removal_with_an_idempotency_key_of_another_is_refused(
+    bench: EngineBench, client: Client
+) -> None:
+    await remove(bench, client, "clear", idempotency_key="x", note=1)
+
+    assert failure(client, "clear", idempotency_key="x")["code"] == "IDEMPOTENCY_MISMATCH"
+
+
+async def test_a_removal_that_is_taken_up_too_late_removes_nothing(client: Client) -> None:
+    fill(client, "a")
+
+    error = failure(client, "clear", deadline_ms=1_000_000_000_000)
+
+    assert error["code"] == "DEADLINE_EXCEEDED"
+    assert ask(client, "count")["count"] == 1
+
+
 async def test_keys_made_while_a_scope_is_cleared_stay(bench: EngineBench) -> None:
     client = bench.client()
     fill(client, "a", "b", "c")

@@ -92,6 +92,20 @@ async def test_an_idempotency_key_is_known_after_a_restart(tmp_path: Path) -> No
     assert (first, again, now) == ({"old_value": None, "new_value": 1, "revision": 1}, first, 2)
 
 
+async def test_a_removal_that_is_repeated_after_a_restart_lets_be_what_was_made_since(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    async with running(tmp_path, clock) as bench:
+        await bench.ask("clear", idempotency_key="x")  # there is nothing: only the note is kept
+    async with running(tmp_path, clock) as bench:
+        await bench.ask("set", value=1)
+        again = await bench.ask("clear", idempotency_key="x")
+        now = await bench.ask("get")
+
+    assert (again, now) == ({"deleted": 0, "last_revision": 0}, 1)
+
+
 async def test_a_repetition_of_what_is_still_pending_waits_for_it(tmp_path: Path) -> None:
     request = {**KEY, "value": 1, "idempotency_key": "x"}
     async with running(tmp_path, FakeClock()) as bench:

@@ -48,13 +48,27 @@ class ScopeMethods:
         request = {"scope": scope, **given(prefix=prefix)}
         return await self._functions.ask("state::count", request, CountResult)
 
-    async def clear(self, scope: str) -> DeletedResult:
-        """Delete every key of a scope: a change each, and not all in one commit."""
-        return await self._functions.ask("state::clear", {"scope": scope}, DeletedResult)
+    async def clear(
+        self, scope: str, *, idempotency_key: str | None = None, deadline_ms: int | None = None
+    ) -> DeletedResult:
+        """Delete every key of a scope: a change each, and not all in one commit.
 
-    async def delete_prefix(self, scope: str, prefix: str) -> DeletedResult:
+        Repeated with the same `idempotency_key` it lets be what was made since the first time.
+        """
+        options = given(idempotency_key=idempotency_key, deadline_ms=deadline_ms)
+        return await self._functions.ask("state::clear", {"scope": scope, **options}, DeletedResult)
+
+    async def delete_prefix(
+        self,
+        scope: str,
+        prefix: str,
+        *,
+        idempotency_key: str | None = None,
+        deadline_ms: int | None = None,
+    ) -> DeletedResult:
         """Delete the keys of a scope that begin with a prefix, as `clear` does."""
-        request = {"scope": scope, "prefix": prefix}
+        options = given(idempotency_key=idempotency_key, deadline_ms=deadline_ms)
+        request = {"scope": scope, "prefix": prefix, **options}
         return await self._functions.ask("state::delete_prefix", request, DeletedResult)
 
     async def list_groups(self) -> builtins.list[str]:

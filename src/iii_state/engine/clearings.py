@@ -50,8 +50,19 @@ class Clearing:
         self._deleted = 0
         self._last_revision = 0
 
+    def begin(self, noted: Outcome | None) -> None:
+        """Begin, once what was noted of it is durable, if anything was.
+
+        Raises:
+            StateError: as `go_on`.
+        """
+        if noted is None:
+            self.go_on()
+        else:
+            self._commits.await_note(self._step(self._again), noted, lambda _: None)
+
     def go_on(self) -> None:
-        """Begin, or do the next part, and answer when there is none.
+        """Do the next part, and answer when there is none.
 
         Raises:
             StateError: the store refuses; nothing more is removed.

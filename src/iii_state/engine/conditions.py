@@ -36,17 +36,25 @@ Revision = Annotated[int, msgspec.Meta(ge=0)]
 """That of what a key holds; 0: nothing."""
 
 
-class WriteOptions(msgspec.Struct, gc=False, kw_only=True):
-    """What every write may ask for. `deadline_ms` is a time in milliseconds since the epoch."""
+class RemovalOptions(msgspec.Struct, gc=False, kw_only=True):
+    """What a removal of many keys may ask for. `deadline_ms` is milliseconds since the epoch."""
 
-    with_revision: bool = False
-    if_revision: Revision | None = None
     idempotency_key: str | None = None
     deadline_ms: int | None = None
 
 
+class WriteOptions(RemovalOptions, gc=False, kw_only=True):
+    """What every write of single keys may ask for."""
+
+    with_revision: bool = False
+    if_revision: Revision | None = None
+
+
 class Done(msgspec.Struct, frozen=True, array_like=True):
-    """What is noted of a write with an idempotency key: the request, and the changes it made."""
+    """What is noted of a write with an idempotency key: the request, and the changes it made.
+
+    Of a removal of many keys, both revisions are the one up to which these were made.
+    """
 
     digest: bytes
     at_ms: int
@@ -92,11 +100,10 @@ class Conditions:
         first = command.writes[0]
         name = _name(call.function_id, first.scope, first.key, options.idempotency_key)
         digest = _digest(call)
-        noted = self._store.notes(IDEMPOTENCY).get(name)
         now_ms = self._clock_ms()
-        done = msgspec.msgpack.decode(noted, type=Done) if noted is not None else None
-        if done is not None and now_ms - done.at_ms <= REMEMBERED_MS:
-            self._answer_again(call, name, first, done, digest, encode)
+        done = self._done(name, digest, now_ms)
+        if done is not None:
+            self._answer_again(call, name, first, done, encode)
             return
         self._forget_old(now_ms)
 
@@ -117,21 +124,54 @@ class Conditions:
 
         self._commits.submit(call, command, encode, remember)
 
-    def _answer_again(
-        self,
-        call: Call,
-        name: str,
-        first: Write,
-        done: Done,
-        digest: bytes,
-        encode: Encode,
-    ) -> None:
+    def removal(
+        self, call: Call, options: RemovalOptions, scope: str, prefix: str
+    ) -> tuple[int, Outcome | None]:
+        """The revision up to which the keys that are to be removed were made.
+
+        It is the same for a repetition, which so goes on where the first request stopped, and lets
+        be what was made since. Then it is noted: with the outcome that must be durable before.
+
+        Raises:
+            InvalidRequest, TooLate: as `submit`.
+        """
+        self._require_in_time(options.deadline_ms)
+        made_by = self._store.executed_revision
+        if options.idempotency_key is None:
+            return made_by, None
+        name = _name(call.function_id, scope, prefix, options.idempotency_key)
+        digest = _digest(call)
+        now_ms = self._clock_ms()
+        done = self._done(name, digest, now_ms)
+        if done is None:
+            self._forget_old(now_ms)
+            done = Done(digest, now_ms, made_by, made_by, [])
+        noted = self._store.note(IDEMPOTENCY, name, msgspec.msgpack.encode(done))
+        return done.first_revision, noted
+
+    def _done(self, name: str, digest: bytes, now_ms: int) -> Done | None:
+        """What is remembered of an earlier request.
+
+        Raises:
+            InvalidRequest: that was another one.
+        """
+        noted = self._store.notes(IDEMPOTENCY).get(name)
+        if noted is None:
+            return None
+        done = msgspec.msgpack.decode(noted, type=Done)
+        if now_ms - done.at_ms > REMEMBERED_MS:
+            return None
         if done.digest != digest:
             raise InvalidRequest(
                 "this idempotency_key was used for another request; use a new one for each write",
                 code="IDEMPOTENCY_MISMATCH",
                 revision=done.last_revision,
             )
+        return done
+
+    def _answer_again(
+        self, call: Call, name: str, first: Write, done: Done, encode: Encode
+    ) -> None:
         pending = self._pending.get(name)
 
         def encode_again(outcome: Outcome) -> bytes | None:

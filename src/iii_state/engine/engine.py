@@ -150,7 +150,7 @@ class Engine:
         conditions = Conditions(self.store, self.commits, self._clock_ms)
         for group in (
             StateFunctions(self.store, self.commits, conditions, self.settings),
-            ListingFunctions(self.store, self.commits, self.timers),
+            ListingFunctions(self.store, self.commits, conditions, self.timers),
             WritingFunctions(self.store, self.commits, conditions, self.settings),
             FeedFunctions(self.store, self._feed_calls),
             TriggerFunctions(self.reactions, self.triggers, self.commits, self._ledger),

@@ -20,10 +20,19 @@ from iii_state.core.values import encode_text
 from iii_state.engine.calls import Call
 from iii_state.engine.clearings import CHANGES_PER_COMMIT_MAX, Clearing
 from iii_state.engine.commits import Commits
+from iii_state.engine.conditions import Conditions, RemovalOptions
 from iii_state.engine.cursors import Cursor
 from iii_state.engine.functions import Builtin
 from iii_state.engine.state_function import state_function
-from iii_state.engine.state_schemas import KEY, SCOPE, FunctionSchema, Schema, described, integer
+from iii_state.engine.state_schemas import (
+    KEY,
+    OPTIONS,
+    SCOPE,
+    FunctionSchema,
+    Schema,
+    described,
+    integer,
+)
 from iii_state.engine.timers import Timers
 from iii_state.errors import LimitExceeded
 
@@ -66,13 +75,13 @@ class CountRequest(msgspec.Struct, gc=False):
     prefix: str = ""
 
 
-class ClearRequest(msgspec.Struct, gc=False):
+class ClearRequest(RemovalOptions, gc=False):
     """A request to remove all keys of a scope."""
 
     scope: str
 
 
-class DeletePrefixRequest(msgspec.Struct, gc=False):
+class DeletePrefixRequest(RemovalOptions, gc=False):
     """A request to remove all keys of a scope that begin with something."""
 
     scope: str
@@ -98,9 +107,12 @@ class ListingFunctions:
     What is asked for beyond the bounds of a page is not refused; the page is held to them.
     """
 
-    def __init__(self, store: Store, commits: Commits, timers: Timers) -> None:
+    def __init__(
+        self, store: Store, commits: Commits, conditions: Conditions, timers: Timers
+    ) -> None:
         self._store = store
         self._commits = commits
+        self._conditions = conditions
         self._timers = timers
 
     def functions(self) -> list[Builtin[Any]]:
@@ -190,14 +202,14 @@ class ListingFunctions:
         self._commits.submit(call, Count(request.scope, request.prefix), _counted)
 
     def _clear(self, call: Call, request: ClearRequest) -> None:
-        self._remove(call, request.scope, "")
+        self._remove(call, request, request.scope, "")
 
     def _delete_prefix(self, call: Call, request: DeletePrefixRequest) -> None:
-        self._remove(call, request.scope, request.prefix)
+        self._remove(call, request, request.scope, request.prefix)
 
-    def _remove(self, call: Call, scope: str, prefix: str) -> None:
-        made_by = self._store.executed_revision
-        Clearing(call, scope, prefix, made_by, self._commits, self._timers).go_on()
+    def _remove(self, call: Call, options: RemovalOptions, scope: str, prefix: str) -> None:
+        made_by, noted = self._conditions.removal(call, options, scope, prefix)
+        Clearing(call, scope, prefix, made_by, self._commits, self._timers).begin(noted)
 
 
 def _page(
@@ -348,9 +360,9 @@ _COUNTED = described(
     {"count": integer("Of keys."), "bytes": integer("Of their values together.")},
     ["bytes", "count"],
 )
-_CLEAR = described("StateClearInput", {"scope": SCOPE}, ["scope"])
+_CLEAR = described("StateClearInput", {"scope": SCOPE, **OPTIONS}, ["scope"])
 _DELETE_PREFIX = described(
-    "StateDeletePrefixInput", {"scope": SCOPE, "prefix": _PREFIX}, ["prefix", "scope"]
+    "StateDeletePrefixInput", {"scope": SCOPE, "prefix": _PREFIX, **OPTIONS}, ["prefix", "scope"]
 )
 _DELETED = described(
     "StateDeletedResult",

@@ -46,6 +46,13 @@ def described(
 
 SCOPE = {"type": "string", "description": "The scope that holds the key."}
 KEY = {"type": "string", "description": "The name of the value within its scope."}
+OPTIONS: Schema = {
+    "idempotency_key": {
+        "type": "string",
+        "description": "A repetition of the request within ten minutes is not carried out again.",
+    },
+    "deadline_ms": integer("Milliseconds since the epoch; taken up later, it is refused."),
+}
 _ANY_OLD = {"description": "What the key held before; null when it held nothing."}
 _ANY_NEW = {"description": "What the key holds now."}
 _PATH = {"type": "string", "description": "A first-level member by its literal name; empty: root."}

@@ -25,7 +25,15 @@ from iii_state.engine.conditions import Conditions, Revision, WriteOptions
 from iii_state.engine.functions import Builtin
 from iii_state.engine.state import old_and_new
 from iii_state.engine.state_function import state_function
-from iii_state.engine.state_schemas import KEY, SCOPE, FunctionSchema, Schema, described, integer
+from iii_state.engine.state_schemas import (
+    KEY,
+    OPTIONS,
+    SCOPE,
+    FunctionSchema,
+    Schema,
+    described,
+    integer,
+)
 from iii_state.errors import InvalidRequest, LimitExceeded
 from iii_state.settings import Settings
 from iii_state.wire.frames import ABSENT
@@ -260,12 +268,6 @@ _VALUE: Schema = {"description": "Any JSON; null is a value."}
 _CURRENT: Schema = {"description": "What the key holds now; null when it is absent."}
 _REVISION = integer("That of the change, or of what the key holds; 0: absent.")
 _TTL = integer("Milliseconds after which the key is deleted; absent: never.")
-_IDEMPOTENCY: Schema = {
-    "type": "string",
-    "description": "A repetition of the request within ten minutes is not carried out again.",
-}
-_DEADLINE = integer("Milliseconds since the epoch; taken up later, the write is refused.")
-_OPTIONS: Schema = {"idempotency_key": _IDEMPOTENCY, "deadline_ms": _DEADLINE}
 
 _COMPARE_AND_SET = described(
     "StateCompareAndSetInput",
@@ -276,7 +278,7 @@ _COMPARE_AND_SET = described(
         "if_revision": integer("Instead: the revision of what the key must hold; 0: absent."),
         "value": _VALUE,
         "ttl_ms": _TTL,
-        **_OPTIONS,
+        **OPTIONS,
     },
     ["key", "scope", "value"],
 )
@@ -287,7 +289,7 @@ _SWAPPED = described(
 )
 _CREATE = described(
     "StateCreateInput",
-    {"scope": SCOPE, "key": KEY, "value": _VALUE, "ttl_ms": _TTL, **_OPTIONS},
+    {"scope": SCOPE, "key": KEY, "value": _VALUE, "ttl_ms": _TTL, **OPTIONS},
     ["key", "scope", "value"],
 )
 _CREATED = described(
@@ -330,7 +332,7 @@ _TRANSACT = described(
                 },
             },
         },
-        **_OPTIONS,
+        **OPTIONS,
     },
     ["writes"],
 )
