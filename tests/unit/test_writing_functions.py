@@ -394,6 +394,28 @@ async def test_what_is_due_is_gone_before_anybody_sees_it(
     assert ask(client, "create", value=2)["created"]
 
 
+async def test_a_touch_that_is_repeated_moves_nothing(bench: EngineBench, client: Client) -> None:
+    ask(client, "set", value=1)
+
+    first = ask(client, "touch", ttl_ms=5000, idempotency_key="x")
+    ask(client, "touch", ttl_ms=9000)
+    latest = ask(client, "get", with_revision=True)["expires_at_ms"]
+    again = ask(client, "touch", ttl_ms=5000, idempotency_key="x")
+
+    assert first["found"]
+    assert first["expires_at_ms"] != latest
+    assert again == {"found": True, "expires_at_ms": latest}
+
+
+async def test_a_touch_that_is_taken_up_too_late_moves_nothing(client: Client) -> None:
+    ask(client, "set", value=1)
+
+    error = failure(client, "touch", ttl_ms=5000, deadline_ms=1_000_000_000_000)
+
+    assert error["code"] == "DEADLINE_EXCEEDED"
+    assert "expires_at_ms" not in ask(client, "get", with_revision=True)
+
+
 async def test_many_touches_leave_no_rubbish(bench: EngineBench, client: Client) -> None:
     ask(client, "set", value=1, ttl_ms=1000)
     for _ in range(3000):

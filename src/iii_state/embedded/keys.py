@@ -163,9 +163,18 @@ class KeyMethods:
         }
         return await self._functions.ask("state::create", request, CreateResult)
 
-    async def touch(self, scope: str, key: str, ttl_ms: int | None) -> TouchResult:
+    async def touch(
+        self,
+        scope: str,
+        key: str,
+        ttl_ms: int | None,
+        *,
+        idempotency_key: str | None = None,
+        deadline_ms: int | None = None,
+    ) -> TouchResult:
         """Let a key expire so many milliseconds from now; None: never. That is no change."""
-        request = {"scope": scope, "key": key, "ttl_ms": ttl_ms}
+        options = given(idempotency_key=idempotency_key, deadline_ms=deadline_ms)
+        request = {"scope": scope, "key": key, "ttl_ms": ttl_ms, **options}
         return await self._functions.ask("state::touch", request, TouchResult)
 
 

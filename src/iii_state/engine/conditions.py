@@ -36,15 +36,15 @@ Revision = Annotated[int, msgspec.Meta(ge=0)]
 """That of what a key holds; 0: nothing."""
 
 
-class RemovalOptions(msgspec.Struct, gc=False, kw_only=True):
-    """What a removal of many keys may ask for. `deadline_ms` is milliseconds since the epoch."""
+class RepeatOptions(msgspec.Struct, gc=False, kw_only=True):
+    """What every write may ask for. `deadline_ms` is a time in milliseconds since the epoch."""
 
     idempotency_key: str | None = None
     deadline_ms: int | None = None
 
 
-class WriteOptions(RemovalOptions, gc=False, kw_only=True):
-    """What every write of single keys may ask for."""
+class WriteOptions(RepeatOptions, gc=False, kw_only=True):
+    """What a write that makes one commit may ask for."""
 
     with_revision: bool = False
     if_revision: Revision | None = None
@@ -53,7 +53,7 @@ class WriteOptions(RemovalOptions, gc=False, kw_only=True):
 class Done(msgspec.Struct, frozen=True, array_like=True):
     """What is noted of a write with an idempotency key: the request, and the changes it made.
 
-    Of a removal of many keys, both revisions are the one up to which these were made.
+    Of what is not one commit (`begin`), both are the newest revision when it was taken up.
     """
 
     digest: bytes
@@ -61,6 +61,18 @@ class Done(msgspec.Struct, frozen=True, array_like=True):
     first_revision: int
     last_revision: int
     errors: list[list[OperationError]]
+
+
+class Beginning(msgspec.Struct, frozen=True):
+    """How something began that is not one commit.
+
+    `revision` was the newest one when it was first taken up, which is now if `is_first`. What is
+    noted of it must be durable before it is answered: then `noted` is that.
+    """
+
+    revision: int
+    is_first: bool = True
+    noted: Outcome | None = None
 
 
 class Conditions:
@@ -124,30 +136,27 @@ class Conditions:
 
         self._commits.submit(call, command, encode, remember)
 
-    def removal(
-        self, call: Call, options: RemovalOptions, scope: str, prefix: str
-    ) -> tuple[int, Outcome | None]:
-        """The revision up to which the keys that are to be removed were made.
-
-        It is the same for a repetition, which so goes on where the first request stopped, and lets
-        be what was made since. Then it is noted: with the outcome that must be durable before.
+    def begin(self, call: Call, options: RepeatOptions, scope: str, name: str) -> Beginning:
+        """Take up what is not one commit; it is told from others by scope and name.
 
         Raises:
             InvalidRequest, TooLate: as `submit`.
         """
         self._require_in_time(options.deadline_ms)
-        made_by = self._store.executed_revision
+        revision = self._store.executed_revision
         if options.idempotency_key is None:
-            return made_by, None
-        name = _name(call.function_id, scope, prefix, options.idempotency_key)
+            return Beginning(revision)
+        note = _name(call.function_id, scope, name, options.idempotency_key)
         digest = _digest(call)
         now_ms = self._clock_ms()
-        done = self._done(name, digest, now_ms)
+        done = self._done(note, digest, now_ms)
+        is_first = done is None
         if done is None:
             self._forget_old(now_ms)
-            done = Done(digest, now_ms, made_by, made_by, [])
-        noted = self._store.note(IDEMPOTENCY, name, msgspec.msgpack.encode(done))
-        return done.first_revision, noted
+            done = Done(digest, now_ms, revision, revision, [])
+        payload = msgspec.msgpack.encode(done)
+        noted = self._store.note(IDEMPOTENCY, note, payload, is_tied=True)
+        return Beginning(done.first_revision, is_first, noted)
 
     def _done(self, name: str, digest: bytes, now_ms: int) -> Done | None:
         """What is remembered of an earlier request.

@@ -20,7 +20,7 @@ from iii_state.core.values import encode_text
 from iii_state.engine.calls import Call
 from iii_state.engine.clearings import CHANGES_PER_COMMIT_MAX, Clearing
 from iii_state.engine.commits import Commits
-from iii_state.engine.conditions import Conditions, RemovalOptions
+from iii_state.engine.conditions import Conditions, RepeatOptions
 from iii_state.engine.cursors import Cursor
 from iii_state.engine.functions import Builtin
 from iii_state.engine.state_function import state_function
@@ -75,13 +75,13 @@ class CountRequest(msgspec.Struct, gc=False):
     prefix: str = ""
 
 
-class ClearRequest(RemovalOptions, gc=False):
+class ClearRequest(RepeatOptions, gc=False):
     """A request to remove all keys of a scope."""
 
     scope: str
 
 
-class DeletePrefixRequest(RemovalOptions, gc=False):
+class DeletePrefixRequest(RepeatOptions, gc=False):
     """A request to remove all keys of a scope that begin with something."""
 
     scope: str
@@ -207,9 +207,11 @@ class ListingFunctions:
     def _delete_prefix(self, call: Call, request: DeletePrefixRequest) -> None:
         self._remove(call, request, request.scope, request.prefix)
 
-    def _remove(self, call: Call, options: RemovalOptions, scope: str, prefix: str) -> None:
-        made_by, noted = self._conditions.removal(call, options, scope, prefix)
-        Clearing(call, scope, prefix, made_by, self._commits, self._timers).begin(noted)
+    def _remove(self, call: Call, options: RepeatOptions, scope: str, prefix: str) -> None:
+        # A repetition goes on where the first one stopped, and lets be what was made since.
+        began = self._conditions.begin(call, options, scope, prefix)
+        clearing = Clearing(call, scope, prefix, began.revision, self._commits, self._timers)
+        clearing.begin(began.noted)
 
 
 def _page(

@@ -130,7 +130,7 @@ class StateFunctions:
         if request.ttl_ms is not None:
             expires_at_ms = self._commits.expiries.after(require_ttl(request.ttl_ms))
         command = Set(scope, key, value, call.origin, expires_at_ms)
-        encode = _old_new_and_revision if request.with_revision else _old_and_new
+        encode = _written_with_revision if request.with_revision else _written
         self._write(call, request, command, encode)
 
     def _get(self, call: Call, request: GetRequest) -> None:
@@ -161,7 +161,7 @@ class StateFunctions:
             self._settings.value_bytes_max,
             request.strict,
         )
-        encode = _updated_with_revision if request.with_revision else _updated
+        encode = _written_with_revision if request.with_revision else _written
         self._write(call, request, command, encode)
 
     def _write(self, call: Call, options: WriteOptions, command: Write, encode: Encode) -> None:
@@ -187,39 +187,25 @@ def _only_one(value: bytes, alias: bytes) -> bytes:
     return alias
 
 
-def _old_and_new(outcome: Outcome) -> bytes:
-    change = outcome.change
-    assert change is not None
-    entry, replaced = change.entry, change.replaced
-    assert entry is not None
-    return b'{"new_value":%b,"old_value":%b}' % (
-        entry.value,
-        replaced.value if replaced is not None else b"null",
-    )
-
-
-def _old_new_and_revision(outcome: Outcome) -> bytes:
-    change = outcome.change
-    assert change is not None
-    return b'%b,"revision":%d}' % (_old_and_new(outcome)[:-1], change.revision)
-
-
-def _updated(outcome: Outcome) -> bytes:
+def _written(outcome: Outcome) -> bytes:
     assert outcome.change is not None
     return old_and_new(outcome.change, outcome.errors)
 
 
-def _updated_with_revision(outcome: Outcome) -> bytes:
-    assert outcome.change is not None
-    return b'%b,"revision":%d}' % (_updated(outcome)[:-1], outcome.change.revision)
+def _written_with_revision(outcome: Outcome) -> bytes:
+    change = outcome.change
+    assert change is not None
+    return old_and_new(change, outcome.errors, b',"revision":%d' % change.revision)
 
 
-def old_and_new(change: Change, errors: Sequence[OperationError]) -> bytes:
+def old_and_new(change: Change, errors: Sequence[OperationError] = (), more: bytes = b"") -> bytes:
     """What a write of a key did: its values around it, and the operations that failed."""
-    return b'{%b"new_value":%b,"old_value":%b}' % (
+    entry, replaced = change.entry, change.replaced
+    return b'{%b"new_value":%b,"old_value":%b%b}' % (
         b'"errors":%b,' % msgspec.json.encode(errors) if errors else b"",
-        change.after or b"null",
-        change.before or b"null",
+        entry.value if entry is not None else b"null",
+        replaced.value if replaced is not None else b"null",
+        more,
     )
 
 

@@ -21,7 +21,7 @@ from iii_state.core.values import check_value
 from iii_state.engine.bounds import Bounds, require_ttl
 from iii_state.engine.calls import Call
 from iii_state.engine.commits import Commits
-from iii_state.engine.conditions import Conditions, Revision, WriteOptions
+from iii_state.engine.conditions import Conditions, RepeatOptions, Revision, WriteOptions
 from iii_state.engine.functions import Builtin
 from iii_state.engine.state import old_and_new
 from iii_state.engine.state_function import state_function
@@ -63,7 +63,7 @@ class CreateRequest(WriteOptions, gc=False):
     ttl_ms: int | None = None
 
 
-class TouchRequest(msgspec.Struct, gc=False):
+class TouchRequest(RepeatOptions, gc=False):
     """A request to let a key expire at another time, or never."""
 
     scope: str
@@ -185,12 +185,17 @@ class WritingFunctions:
 
     def _touch(self, call: Call, request: TouchRequest) -> None:
         scope, key = request.scope, request.key
+        expires_at_ms = self._expires_at(request.ttl_ms) or None
+        began = self._conditions.begin(call, request, scope, key)
         read = self._commits.peek(Get(scope, key))
         if read.entry is None:
             self._commits.submit(call, Get(scope, key), _not_found)
             return
-        expires_at_ms = self._expires_at(request.ttl_ms) or None
-        outcome = self._commits.expiries.touch(scope, key, expires_at_ms)
+        expiries = self._commits.expiries
+        if began.noted is not None and not began.is_first:
+            expires_at_ms, outcome = expiries.at(scope, key), began.noted
+        else:
+            outcome = expiries.touch(scope, key, expires_at_ms)
         expiry = b',"expires_at_ms":%d' % expires_at_ms if expires_at_ms is not None else b""
         self._commits.await_note(call, outcome, lambda _: b'{"found":true%b}' % expiry)
 
@@ -356,6 +361,7 @@ _TOUCH = described(
         "scope": SCOPE,
         "key": KEY,
         "ttl_ms": {"type": ["integer", "null"], "description": "From now; null: never."},
+        **OPTIONS,
     },
     ["key", "scope", "ttl_ms"],
 )
