@@ -10,7 +10,6 @@ import asyncio
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
 
@@ -40,7 +39,6 @@ from iii_state.errors import (
     StoreReadOnly,
     TooManyFiles,
 )
-from iii_state.stores.disk.directory import claim
 from iii_state.stores.disk.feed import History
 from iii_state.stores.disk.files import Files
 from iii_state.stores.disk.format import RECORD_PREFIX_BYTES, SEGMENT_HEADER_BYTES
@@ -50,9 +48,11 @@ from iii_state.stores.disk.lock import Lock
 from iii_state.stores.disk.log import Log
 from iii_state.stores.disk.losses import Loss, losses_of
 from iii_state.stores.disk.maintenance import Maintenance
+from iii_state.stores.disk.notes import Notes
+from iii_state.stores.disk.opening import Opened, open_directory
 from iii_state.stores.disk.overlay import CHANGE_BYTES, Batch, Overlay
 from iii_state.stores.disk.recovery import Recovery
-from iii_state.stores.disk.refusals import disk_full, not_opened, read_only
+from iii_state.stores.disk.refusals import disk_full, read_only
 from iii_state.stores.disk.retention import Retention
 from iii_state.stores.disk.segment import Segment
 from iii_state.stores.disk.writer import Writer
@@ -99,10 +99,7 @@ class DiskStore:
         self._index = recovery.index
         self._index.resident_bytes_max = cache_bytes
         self._overlay = Overlay()
-        self._durable_notes = recovery.notes
-        self._notes: dict[int, dict[str, bytes]] = {}
-        for (kind, name), payload in recovery.notes.items():
-            self._notes.setdefault(kind, {})[name] = payload
+        self._notes = Notes(recovery.notes)
         self._staged: list[Batch] = [Batch()]
         self._flying: list[Batch] = []
         self._revision = recovery.revision
@@ -161,25 +158,14 @@ class DiskStore:
         directory = directory.absolute()  # noqa: ASYNC240 (reads no disk)
         background = executor(1)
 
-        def read() -> tuple[Lock, Recovery, Log, Retention]:
-            try:
-                with ExitStack() as opened:
-                    lock, store_id = claim(directory, files, clock_ms())
-                    opened.callback(lock.release)
-                    recovery = Recovery(directory, files, store_id)
-                    recovery.run()
-                    opened.callback(recovery.segments.close)
-                    retention = Retention(recovery.segments, history_bytes)
-                    log = Log(directory, recovery.segments, store_id, clock_ms, segment_bytes)
-                    opened.callback(log.release)
-                    log.base_revision = retention.revision
-                    log.is_stopped = recovery.stopped is not None
-                    log.resume(recovery.sequence)
-                    retention.trim(held=0)  # who needs what is not known before the store is open
-                    opened.pop_all()
-                    return lock, recovery, log, retention
-            except OSError as error:
-                raise not_opened(directory, error) from error
+        def read() -> Opened:
+            return open_directory(
+                directory,
+                files,
+                clock_ms,
+                segment_bytes=segment_bytes,
+                history_bytes=history_bytes,
+            )
 
         try:
             opened = await asyncio.wrap_future(background.submit(read))
@@ -195,7 +181,7 @@ class DiskStore:
         )
         if durability == "interval":
             store._writer.start_syncing(sync_interval_ms / 1000)
-        if store._log.position > SEGMENT_HEADER_BYTES or not store._durable_notes:
+        if store._log.position > SEGMENT_HEADER_BYTES or not store._notes.durable:
             # An earlier segment may have the notes as long as the newest one is empty.
             store._maintenance.start()
         if store._index.keys > FREEZE_ABOVE_KEYS:
@@ -340,7 +326,7 @@ class DiskStore:
         self, kind: int, name: str, payload: bytes | None, *, is_tied: bool = False
     ) -> Outcome:
         """See `Store.note`."""
-        self._show_note(kind, name, payload)
+        self._notes.show((kind, name), payload)
         batch = self._staged[-1]
         if batch.is_empty:
             batch.timestamp_ms = self._clock_ms()
@@ -351,16 +337,9 @@ class DiskStore:
         batch.outcomes.append(outcome)
         return outcome
 
-    def _show_note(self, kind: int, name: str, payload: bytes | None) -> None:
-        notes = self._notes.setdefault(kind, {})
-        if payload is None:
-            notes.pop(name, None)
-        else:
-            notes[name] = payload
-
     def notes(self, kind: int) -> Mapping[str, bytes]:
         """See `Store.notes`."""
-        return self._notes.get(kind, {})
+        return self._notes.of(kind)
 
     def _read(self, command: Read) -> Outcome:
         if isinstance(command, Get):
@@ -430,7 +409,7 @@ class DiskStore:
             batch = self._flying[0]
             try:
                 segment, offset, lengths = await self._writer.write(
-                    batch, self._durable_notes, self._revision
+                    batch, self._notes.durable, self._revision
                 )
             except StateError as failure:
                 self._fail(failure)
@@ -466,11 +445,7 @@ class DiskStore:
                 slot = former >> 32
                 kills[slot] = kills.get(slot, 0) + RECORD_PREFIX_BYTES + before_bytes
             place += RECORD_PREFIX_BYTES + length
-        for (kind, name), payload in batch.notes.items():
-            if payload is None:
-                self._durable_notes.pop((kind, name), None)
-            else:
-                self._durable_notes[kind, name] = payload
+        self._notes.settle(batch)
         if batch.changes:
             self._index.make_room()
             self._revision = batch.changes[-1].revision
@@ -492,12 +467,7 @@ class DiskStore:
         later = failure if is_known else read_only(failure)
         batches, self._flying = [*self._flying, *self._staged], []
         self._staged = [Batch()]
-        for batch in batches:
-            for place, payload in batch.notes.items():
-                if place in batch.tied:
-                    self._show_note(*place, self._durable_notes.get(place))
-                else:
-                    self._staged[0].notes[place] = payload
+        self._staged[0].notes = self._notes.fail(batches)
         self._overlay.scopes.clear()
         self._next_revision = max(self._revision, self._skipped_to) + 1
         for batch in batches:
