@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -220,9 +220,13 @@ class FaultyFiles(Files):
         others = sum(len(other.live) for other in self._names.values() if other is not inode)
         return max(0, min(size, self.room_bytes - others - offset))
 
-    def write_synced(self, fd: int, data: bytes, offset: int) -> None:
+    def write_pieces(self, fd: int, pieces: Sequence[bytes], offset: int) -> None:
+        """See `Files`."""
+        self.write(fd, b"".join(pieces), offset)
+
+    def write_synced(self, fd: int, pieces: Sequence[bytes], offset: int) -> None:
         """See `Files`. The power may be cut, and the sync may fail, in between."""
-        self.write(fd, data, offset)
+        self.write_pieces(fd, pieces, offset)
         self.sync(fd)
 
     def sync(self, fd: int) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
-from zlib import crc32
 
 import msgspec
+from isal.isal_zlib import crc32
 
 from iii_state.stores.disk.blocks import Block, walk
 from iii_state.stores.disk.directory import HINT_SUFFIX

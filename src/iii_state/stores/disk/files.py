@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -121,14 +122,22 @@ class Files:
                 raise OSError(errno.EIO, "the device took no more bytes")
             written += more
 
-    def write_synced(self, fd: int, data: bytes, offset: int) -> None:
-        """Write all of `data` at `offset`, and return once it is on the device."""
-        written = 0
-        if _SYNCED:
-            written = os.pwritev(fd, [data], offset, _SYNCED)
-        if written < len(data):
-            self.write(fd, data[written:], offset + written)
+    def write_pieces(self, fd: int, pieces: Sequence[bytes], offset: int) -> None:
+        """Write all of some pieces at `offset`, one behind the other."""
+        self._write_on(fd, pieces, offset, os.pwritev(fd, pieces, offset))
+
+    def write_synced(self, fd: int, pieces: Sequence[bytes], offset: int) -> None:
+        """The same, but return once they are on the device."""
+        written = os.pwritev(fd, pieces, offset, _SYNCED) if _SYNCED else 0
+        if self._write_on(fd, pieces, offset, written):
             self.sync(fd)
+
+    def _write_on(self, fd: int, pieces: Sequence[bytes], offset: int, written: int) -> bool:
+        """Write what is missing behind the first bytes of some pieces; says whether there was."""
+        if written == sum(map(len, pieces)):
+            return False
+        self.write(fd, b"".join(pieces)[written:], offset + written)
+        return True
 
     def sync(self, fd: int) -> None:
         """Return once the file's contents and length are on the device.

@@ -6,12 +6,12 @@ import errno
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from zlib import crc32
 
 import msgspec
+from isal.isal_zlib import crc32
 
 from iii_state.errors import OutcomeUnknown, StateError
 from iii_state.stores.disk.directory import (
@@ -52,7 +52,7 @@ class PlacedBlock(msgspec.Struct, frozen=True, gc=False):
     """A block that knows its place: the end of the active segment."""
 
     header: BlockHeader
-    data: bytes
+    pieces: tuple[bytes, ...]
 
 
 class NextSegment(msgspec.Struct, frozen=True):
@@ -186,9 +186,8 @@ class Log:
     def place(self, payload: Payload) -> PlacedBlock:
         """Make the bytes of the next block."""
         header = self._header(RECORDS, payload)
-        data = b"".join((header.encode(), payload.meta, payload.body))
-        self._block_bytes += (len(data) - self._block_bytes) // 16
-        return PlacedBlock(header, data)
+        self._block_bytes += (header.block_bytes - self._block_bytes) // 16
+        return PlacedBlock(header, (header.encode(), payload.meta, payload.body))
 
     def put(self, block: PlacedBlock, *, is_relaxed: bool = False) -> None:
         """Write a placed block: one call to the system, so that a thread needs the GIL but once.
@@ -197,7 +196,7 @@ class Log:
             DiskFull, OutcomeUnknown: as `append`.
         """
         try:
-            self._write(block.data, is_relaxed=is_relaxed)
+            self._write(block.pieces, block.header.block_bytes, is_relaxed=is_relaxed)
         except OSError as error:
             raise self._failed(error) from error
 
@@ -261,20 +260,20 @@ class Log:
             crc32(payload.body),
         )
 
-    def _write(self, data: bytes, *, is_relaxed: bool) -> None:
+    def _write(self, pieces: Sequence[bytes], size: int, *, is_relaxed: bool) -> None:
         segment = self.active
         runway = self._runway
         assert runway is not None
-        write = self._files.write if is_relaxed else self._files.write_synced
-        end = segment.end + len(data)
+        write = self._files.write_pieces if is_relaxed else self._files.write_synced
+        end = segment.end + size
         if end <= runway.end:
-            write(segment.fd, data, segment.end)
+            write(segment.fd, pieces, segment.end)
             return
         runway.is_wanted = True
         with runway.lock:
             runway.is_wanted = False
             try:
-                write(segment.fd, data, segment.end)
+                write(segment.fd, pieces, segment.end)
             except OSError as error:
                 if error.errno in NO_ROOM:
                     # A part of the block that stayed could be taken for damage later.
@@ -340,7 +339,7 @@ class Log:
         former = self.active
         seal = self._header(SEAL, Payload(b"", b"", 0, 0, 0, self._clock_ms()))
         try:
-            self._write(seal.encode(), is_relaxed=True)
+            self._write((seal.encode(),), seal.block_bytes, is_relaxed=True)
             self._files.sync(former.fd)
         except OSError as error:
             raise self._failed(error) from error
@@ -395,7 +394,7 @@ class Log:
             self._clock_ms(),
             self._store_id,
         )
-        self._files.write_synced(following.fd, header.encode(), 0)
+        self._files.write_synced(following.fd, (header.encode(),), 0)
         self._files.rename(temporary, path)
         self._files.sync_directory(self._directory)
         self._segments.ordered.append(self._segments.open(path, following.fd, header))
