@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+from msgspec.structs import force_setattr
 
 EventType = Literal["state:created", "state:updated", "state:deleted"]
 
@@ -29,6 +30,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     `created_revision` is that of the write that made the key; an overwrite keeps it, a delete ends
     it. Listing order is ascending `created_revision`. Times are milliseconds since the epoch.
+    `stamp` is empty until `stamped` was called.
     """
 
     value: bytes
@@ -37,6 +39,21 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     created_at_ms: int
     updated_at_ms: int
     expires_at_ms: int = 0
+    stamp: bytes = b""
+
+    def stamped(self) -> bytes:
+        """The revision and the times as JSON members behind others; `stamp` from now on.
+
+        Whoever reads a key with its revision does so again, to compare and set: making three
+        numbers text costs a twentieth of such a read.
+        """
+        text = b',"revision":%d,"created_at_ms":%d,"updated_at_ms":%d' % (
+            self.revision,
+            self.created_at_ms,
+            self.updated_at_ms,
+        )
+        force_setattr(self, "stamp", text)
+        return text
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):

@@ -88,6 +88,8 @@ class EmptyRequest(msgspec.Struct):
 
 Request = TypeVar("Request")
 
+_join = b"".join
+
 
 class StateFunctions:
     """Makes the built-in functions `state::*` for a store."""
@@ -98,6 +100,7 @@ class StateFunctions:
         self._store = store
         self._commits = commits
         self._submit = commits.submit
+        self._expiries = commits.expiries
         self._settings = settings
         self._bounds = Bounds(settings)
         self._conditions = conditions
@@ -128,7 +131,7 @@ class StateFunctions:
             self._bounds.check_value(value)
         expires_at_ms = 0
         if request.ttl_ms is not None:
-            expires_at_ms = self._commits.expiries.after(require_ttl(request.ttl_ms))
+            expires_at_ms = self._expiries.after(require_ttl(request.ttl_ms))
         command = Set(scope, key, value, call.origin, expires_at_ms)
         encode = _written_with_revision if request.with_revision else _written
         self._write(call, request, command, encode)
@@ -138,7 +141,7 @@ class StateFunctions:
         encode: Encode = _value
         if request.with_revision:
             encode = _entry
-            expiries = self._commits.expiries
+            expiries = self._expiries
             if expiries.is_used and (expires_at_ms := expiries.at(scope, key)) is not None:
                 encode = partial(_expiring_entry, expires_at_ms)
         self._submit(call, Get(scope, key), encode)
@@ -201,11 +204,17 @@ def _written_with_revision(outcome: Outcome) -> bytes:
 def old_and_new(change: Change, errors: Sequence[OperationError] = (), more: bytes = b"") -> bytes:
     """What a write of a key did: its values around it, and the operations that failed."""
     entry, replaced = change.entry, change.replaced
-    return b'{%b"new_value":%b,"old_value":%b%b}' % (
-        b'"errors":%b,' % msgspec.json.encode(errors) if errors else b"",
-        entry.value if entry is not None else b"null",
-        replaced.value if replaced is not None else b"null",
-        more,
+    return _join(
+        (
+            b'{"errors":%b,"new_value":' % msgspec.json.encode(errors)
+            if errors
+            else b'{"new_value":',
+            entry.value if entry is not None else b"null",
+            b',"old_value":',
+            replaced.value if replaced is not None else b"null",
+            more,
+            b"}",
+        )
     )
 
 
@@ -217,12 +226,7 @@ def _entry(outcome: Outcome) -> bytes:
     entry = outcome.entry
     if entry is None:
         return b'{"revision":0}'
-    return b'{"value":%b,"revision":%d,"created_at_ms":%d,"updated_at_ms":%d}' % (
-        entry.value,
-        entry.revision,
-        entry.created_at_ms,
-        entry.updated_at_ms,
-    )
+    return _join((b'{"value":', entry.value, entry.stamp or entry.stamped(), b"}"))
 
 
 def _expiring_entry(expires_at_ms: int, outcome: Outcome) -> bytes:

@@ -22,8 +22,9 @@ SHARDS = 61
 SHARD_ABOVE_KEYS = 4096
 """A scope with more keys is spread over shards, so that no table stalls the loop as it grows."""
 
-RESIDENT_OVERHEAD_BYTES = 320
-"""What an entry in memory costs beyond its value: two structs, five integers, a bytes object."""
+RESIDENT_OVERHEAD_BYTES = 464
+"""What an entry in memory costs beyond its value: two structs, five integers, a bytes object, and
+the stamp that it may get."""
 
 GONE_MAX = 1024
 """Residents of deleted keys that may wait for their turn, if they are not the most."""
