@@ -93,10 +93,12 @@ class Builtin(Generic[Request]):
         """Answer the call."""
         try:
             try:
-                request = self._decode(call.data)
+                decode = self._decode  # an attribute that is called costs a look-up more
+                request = decode(call.data)
             except (msgspec.DecodeError, RecursionError) as error:
                 raise InvalidRequest(fault_of(self._request, error)) from error
-            self._handler(call, request)
+            handler = self._handler
+            handler(call, request)
         except StateError as error:
             if error.wire_code == InvalidRequest.code:
                 error.message = f"Invalid request for {self.id}: {error.message}"

@@ -15,6 +15,7 @@ import msgspec
 from iii_state.core.values import encode_text
 
 _encode = msgspec.json.Encoder().encode
+_join = b"".join
 
 
 def worker_registered(worker_id: str, reattach_token: str) -> bytes:
@@ -31,17 +32,17 @@ def invocation_result(
 
     `function_text` is the function's id as JSON text, `trace` what `trace_members` makes.
     """
-    if result is None:
-        return b'{"type":"invocationresult","invocation_id":%b,"function_id":%b%b}' % (
+    return _join(
+        (
+            b'{"type":"invocationresult","invocation_id":',
             _encode(invocation_id),
+            b',"function_id":',
             function_text,
+            b"" if result is None else b',"result":',
+            result or b"",
             trace,
+            b"}",
         )
-    return b'{"type":"invocationresult","invocation_id":%b,"function_id":%b,"result":%b%b}' % (
-        _encode(invocation_id),
-        function_text,
-        result,
-        trace,
     )
 
 
