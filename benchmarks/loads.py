@@ -83,7 +83,10 @@ class Generator:
             case Load() as load:
                 if load.operation != "set":
                     self._write_keys(server, load)
-                return self._with_cpu(server, lambda: self._put(server, run, load))
+                sample = self._with_cpu(server, lambda: self._put(server, run, load))
+                if load.durable:  # the next run must not begin with what this one left undelivered
+                    server.remove_trigger(load.durable)
+                return sample
 
     @staticmethod
     def _cpu_of_others(server: Server) -> float:

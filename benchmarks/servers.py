@@ -107,6 +107,18 @@ class Server:
         self._data.mkdir()
         self.start()
 
+    def remove_trigger(self, name: str) -> None:
+        """Remove a durable trigger, with what it has not delivered.
+
+        Raises:
+            ServerError: It could not be.
+        """
+        command = [str(self._program), "triggers", "rm", name]
+        command += ["--url", f"ws://127.0.0.1:{self.port}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ServerError(f"{self.target.name}: {name} cannot be removed: {done.stderr}")
+
     def memory_mb(self) -> float:
         """Resident memory of the server and its children; a page that n share counts 1/n each."""
         return sum(proportional_bytes(pid) for pid in self._tree()) / 1e6
