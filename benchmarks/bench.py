@@ -193,7 +193,10 @@ class Bench:
             ServerError: A server did not start or died; `results` holds what came before.
         """
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        rounds_of = {group: min(rounds, group.rounds_max or rounds) for group in groups}
+        rounds_of = {
+            group: min(rounds * group.rounds_times, group.rounds_max or sys.maxsize)
+            for group in groups
+        }
         total = sum(rounds_of[group] * len(group.runs) for group in groups)
         with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
             task = progress.add_task("", total=total)

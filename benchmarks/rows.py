@@ -108,12 +108,14 @@ class Run(msgspec.Struct, frozen=True):
 class Group(msgspec.Struct, frozen=True):
     """Runs whose servers are up together, and which take turns in every round.
 
-    `rounds_max` is for what takes so long that a few rounds must do.
+    `rounds_max` is for what takes so long that a few rounds must do, `rounds_times` for what lies
+    so close together that the usual ones cannot tell it apart.
     """
 
     title: str
     runs: tuple[Run, ...]
     rounds_max: int | None = None
+    rounds_times: int = 1
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -153,8 +155,6 @@ DURABLY_WATCHED_8X64 = Load("set", 8, 64, scope="durably", handler=True, durable
 OTHERS_WATCHED_8X64 = Load("set", 8, 64, scope="unwatched", handler=True, others=10_000)
 REACTIONS = (
     SET_WITH_REVISION,
-    GET_8X64,
-    GET_WITH_REVISION,
     WATCHED_8X64,
     DURABLY_WATCHED_8X64,
     OTHERS_WATCHED_8X64,
@@ -177,6 +177,11 @@ GROUPS = (
             Run(DURABLE, WITH_TRIGGER),
             *(Run(DURABLE, load) for load in REACTIONS),
         ),
+    ),
+    Group(
+        "Reads with and without the revision, three times the rounds",
+        (Run(DURABLE, GET_8X64), Run(DURABLE, GET_WITH_REVISION)),
+        rounds_times=3,
     ),
     Group("From write to handler", (Run(DURABLE, PACED), Run(DURABLE, FANNED_OUT))),
     Group("Catching up, one round", (Run(DURABLE, BEHIND),), rounds_max=1),
