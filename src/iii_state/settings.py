@@ -106,8 +106,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     history_bytes: Annotated[
         int,
         About(
-            "Changes kept for triggers, history and the feed; in memory at most 16 MiB, and "
-            "the newest commit alone while nobody reads them.",
+            "Changes kept for triggers, history and the feed; in memory at most 16 MiB, and 1 MiB "
+            "while nobody reads them.",
             STATE,
             "bytes",
             0,

@@ -61,9 +61,9 @@ from iii_state.stores.recent import RecentChanges, bounded
 VALUE_BYTES_MAX = 1 << 30
 """No value may have more bytes, so that a block stays below 4 GiB."""
 
-RECENT_BYTES_MAX, UNREAD_BYTES_MAX = 16 << 20, 0
-"""Changes kept in memory for the feed, counted with their overhead: while somebody reads them, and,
-beside the newest batch, while nobody does."""
+RECENT_BYTES_MAX, UNREAD_BYTES_MAX = 16 << 20, 1 << 20
+"""Changes kept in memory for the feed, counted with their overhead: while somebody reads them, and
+while nobody does."""
 
 FREEZE_ABOVE_KEYS = 100_000
 """With more keys at the start, the garbage collector is told not to walk over them again."""
