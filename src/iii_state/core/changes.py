@@ -42,12 +42,12 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     stamp: bytes = b""
 
     def stamped(self) -> bytes:
-        """The revision and the times as JSON members behind others; `stamp` from now on.
+        """The revision and the times as the last members of a JSON object; `stamp` from now on.
 
         Whoever reads a key with its revision does so again, to compare and set: making three
         numbers text costs a twentieth of such a read.
         """
-        text = b',"revision":%d,"created_at_ms":%d,"updated_at_ms":%d' % (
+        text = b',"revision":%d,"created_at_ms":%d,"updated_at_ms":%d}' % (
             self.revision,
             self.created_at_ms,
             self.updated_at_ms,

@@ -32,10 +32,10 @@ class LocalCall(Call):
 
     done: asyncio.Future[bytes | None] = None  # type: ignore[assignment]  # always given
 
-    def answer(self, result: bytes | None) -> None:
+    def answer(self, result: bytes | None, before: bytes = b"", after: bytes = b"") -> None:
         """See `Call.answer`."""
         if not self.done.done():
-            self.done.set_result(result)
+            self.done.set_result(result if result is None else before + result + after)
 
     def fail(self, failure: Failure, details: dict[str, object] | None = None) -> None:
         """See `Call.fail`."""

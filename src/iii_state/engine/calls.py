@@ -47,8 +47,11 @@ class Call(msgspec.Struct):
         """How many bytes of JSON an answer to this caller can carry."""
         return 1 << 62
 
-    def answer(self, result: bytes | None) -> None:
-        """Give the result's JSON text; None means that there is none."""
+    def answer(self, result: bytes | None, before: bytes = b"", after: bytes = b"") -> None:
+        """Give the result's JSON text; None means that there is none.
+
+        `before` and `after` belong around it: so what is wrapped need not be copied for that.
+        """
         raise NotImplementedError
 
     def fail(self, failure: Failure, details: dict[str, object] | None = None) -> None:
@@ -80,14 +83,16 @@ class WorkerCall(Call, gc=False):
         """See `Call.room`."""
         return self.caller.message_bytes_max - ENVELOPE_BYTES
 
-    def answer(self, result: bytes | None) -> None:
+    def answer(self, result: bytes | None, before: bytes = b"", after: bytes = b"") -> None:
         """See `Call.answer`. A result too large for the caller's client becomes an error."""
         invocation_id = self.invocation_id
         if invocation_id is None:
             return
         caller = self.caller
         trace = b"" if self.traceparent is self.baggage is None else self._trace()
-        text = messages.invocation_result(invocation_id, self.function_text, result, trace)
+        text = messages.invocation_result(
+            invocation_id, self.function_text, result, before, after, trace
+        )
         if len(text) > caller.message_bytes_max:
             self.fail(
                 Failure(
@@ -161,9 +166,9 @@ class EngineCall(Call):
         """See `Call.trace_for_worker`."""
         return messages.trace_members(self.traceparent, None)
 
-    def answer(self, result: bytes | None) -> None:
+    def answer(self, result: bytes | None, before: bytes = b"", after: bytes = b"") -> None:
         """See `Call.answer`."""
-        self.reply(result, None)
+        self.reply(result if result is None else before + result + after, None)
 
     def fail(self, failure: Failure, details: dict[str, object] | None = None) -> None:
         """See `Call.fail`."""

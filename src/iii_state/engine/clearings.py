@@ -59,7 +59,7 @@ class Clearing:
         if noted is None:
             self.go_on()
         else:
-            self._commits.await_note(self._step(self._again), noted, lambda _: None)
+            self._commits.await_note(self._step(self._again), noted, _end)
 
     def go_on(self) -> None:
         """Do the next part, and answer when there is none.
@@ -78,12 +78,13 @@ class Clearing:
                 b'{"deleted":%d,"last_revision":%d}' % (self._deleted, self._last_revision)
             )
 
-    def _listed(self, outcome: Outcome) -> None:
+    def _listed(self, call: Call, outcome: Outcome) -> None:
         names = [msgspec.json.decode(name, type=str) for name in outcome.values]
         self._has_more = len(names) > CHANGES_PER_COMMIT_MAX
         self._keys = names[:CHANGES_PER_COMMIT_MAX][::-1]
         if names:
             self._after = self._keys[0]
+        call.answer(None)
 
     def _delete(self) -> None:
         """Remove those that are listed and still there, as many as one commit takes."""
@@ -106,9 +107,10 @@ class Clearing:
         else:
             self._again()
 
-    def _gone(self, outcome: Outcome) -> None:
+    def _gone(self, call: Call, outcome: Outcome) -> None:
         self._deleted += len(outcome.results)
         self._last_revision = outcome.results[-1][0].revision
+        call.answer(None)
 
     def _again(self) -> None:
         """Go on in the next turn: others come in between, and the stack does not grow."""
@@ -137,13 +139,17 @@ class Clearing:
         self._call.fail(failure, {**(details or {}), **done})
 
 
+def _end(call: Call, outcome: Outcome) -> None:
+    call.answer(None)
+
+
 class Step(Call):
     """A part of a call, whose end is not that of the call."""
 
     done: Callable[[], None] = lambda: None
     failed: Callable[[Failure, dict[str, object] | None], None] = lambda _, __: None
 
-    def answer(self, result: bytes | None) -> None:
+    def answer(self, result: bytes | None, before: bytes = b"", after: bytes = b"") -> None:
         """See `Call.answer`."""
         self.done()
 

@@ -25,7 +25,8 @@ log = logging.getLogger("iii_state.commits")
 GATHERS_MAX = 16
 """Gathering ends after so many times `gather_us`, however many still come."""
 
-Encode = Callable[[Outcome], bytes | None]
+Answer = Callable[[Call, Outcome], None]
+"""Answers a call with what became of its command, or raises a failure."""
 
 
 class Commits:
@@ -44,8 +45,8 @@ class Commits:
         self._store = store
         self._committed = committed
         self._gather_s = gather_us / 1e6
-        self._waiting: list[tuple[Call, Encode, Outcome, int]] = []
-        self._committing: list[tuple[Call, Encode, Outcome, int]] = []
+        self._waiting: list[tuple[Call, Answer, Outcome, int]] = []
+        self._committing: list[tuple[Call, Answer, Outcome, int]] = []
         self._is_broken = False
         self._wakeup = asyncio.Event()
         self._reading: set[asyncio.Task[None]] = set()
@@ -63,10 +64,10 @@ class Commits:
         self,
         call: Call,
         command: Command,
-        encode: Encode,
+        answer: Answer,
         executed: Callable[[Outcome], None] | None = None,
     ) -> None:
-        """Run a command for a call; `encode` makes the outcome's JSON text, or raises a failure.
+        """Run a command for a call; `answer` is called once the outcome is final.
 
         `executed` is called at once with what it did; what it notes is kept with that.
 
@@ -86,11 +87,11 @@ class Commits:
         if executed is not None:
             executed(outcome)
         if outcome.reading is not None:
-            self._read(call, encode, outcome)
+            self._read(call, answer, outcome)
         elif not outcome.settled:
-            self._wait(call, encode, outcome)
+            self._wait(call, answer, outcome)
         else:
-            call.answer(encode(outcome))
+            answer(call, outcome)
             if outcome.change is not None:
                 self._wakeup.set()
 
@@ -100,12 +101,12 @@ class Commits:
             self.expiries.sweep()
         return self._store.execute(command)
 
-    def await_note(self, call: Call, outcome: Outcome, encode: Encode) -> None:
+    def await_note(self, call: Call, outcome: Outcome, answer: Answer) -> None:
         """Answer a call once the note that it made is durable."""
         if outcome.settled:
-            call.answer(encode(outcome))
+            answer(call, outcome)
         else:
-            self._wait(call, encode, outcome)
+            self._wait(call, answer, outcome)
 
     def soon(self) -> None:
         """Commit in the next turn."""
@@ -175,11 +176,11 @@ class Commits:
                 call.caller.in_flight.remove(weight)
             self._fail(call, failure)
 
-    def _release(self, settled: list[tuple[Call, Encode, Outcome, int]]) -> bool:
+    def _release(self, settled: list[tuple[Call, Answer, Outcome, int]]) -> bool:
         """Answer calls whose outcome is final; says whether none of them failed."""
         is_whole = True
         caller, calls, size = None, 0, 0
-        for call, encode, outcome, weight in settled:
+        for call, answer, outcome, weight in settled:
             if call.caller is not caller:
                 if caller is not None:
                     caller.in_flight.remove(size, calls)
@@ -187,10 +188,10 @@ class Commits:
             calls += 1
             size += weight
             if outcome.reading is not None:  # anew, since the commit failed
-                self._read(call, encode, outcome)
+                self._read(call, answer, outcome)
             elif outcome.failure is None:
                 try:
-                    call.answer(encode(outcome))
+                    answer(call, outcome)
                 except StateError as error:
                     call.fail_with(error)
             else:
@@ -222,7 +223,7 @@ class Commits:
             if now > until:
                 return
 
-    def _wait(self, call: Call, encode: Encode, outcome: Outcome) -> None:
+    def _wait(self, call: Call, answer: Answer, outcome: Outcome) -> None:
         if self._is_broken:
             self._fail(
                 call, StoreReadOnly("Writes are refused since the server failed; restart it")
@@ -236,7 +237,7 @@ class Commits:
         change = outcome.change
         if change is not None and change.replaced is not None:
             weight += len(change.replaced.value)
-        self._waiting.append((call, encode, outcome, weight))
+        self._waiting.append((call, answer, outcome, weight))
         caller = call.caller
         if caller is not None:
             caller.in_flight.add(weight)
@@ -258,9 +259,9 @@ class Commits:
         else:
             log.info("writes are taken again")
 
-    def _read(self, call: Call, encode: Encode, outcome: Outcome) -> None:
+    def _read(self, call: Call, answer: Answer, outcome: Outcome) -> None:
         """Answer a long list once it has been read, off the event loop."""
-        task = asyncio.ensure_future(self._finish_reading(call, encode, outcome))
+        task = asyncio.ensure_future(self._finish_reading(call, answer, outcome))
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
         if call.caller is not None:
@@ -268,7 +269,7 @@ class Commits:
             in_flight.add(in_flight.reading_weight)
             task.add_done_callback(lambda _: in_flight.remove(in_flight.reading_weight))
 
-    async def _finish_reading(self, call: Call, encode: Encode, outcome: Outcome) -> None:
+    async def _finish_reading(self, call: Call, answer: Answer, outcome: Outcome) -> None:
         try:
             # A commit that fails meanwhile begins another reading.
             while (reading := outcome.reading) is not None:
@@ -280,11 +281,11 @@ class Commits:
             call.fail(Failure("STORAGE_ERROR", f"The list cannot be read: {error}"))
             return
         if not outcome.settled:
-            self._wait(call, encode, outcome)
+            self._wait(call, answer, outcome)
         elif outcome.failure is not None:
             self._fail(call, outcome.failure)
         else:
             try:
-                call.answer(encode(outcome))
+                answer(call, outcome)
             except StateError as error:
                 call.fail_with(error)

@@ -19,7 +19,7 @@ from iii_state.core.operations import OperationError
 from iii_state.core.store import Store
 from iii_state.core.values import decode_members, encode_text
 from iii_state.engine.calls import Call
-from iii_state.engine.commits import Commits, Encode
+from iii_state.engine.commits import Answer, Commits
 from iii_state.errors import AlreadyDone, Conflict, InvalidRequest, RevisionCompacted, TooLate
 
 IDEMPOTENCY = 23
@@ -84,7 +84,7 @@ class Conditions:
         self._clock_ms = clock_ms
         self._pending: dict[str, Outcome] = {}
 
-    def submit(self, call: Call, options: WriteOptions, command: Write, encode: Encode) -> None:
+    def submit(self, call: Call, options: WriteOptions, command: Write, answer: Answer) -> None:
         """Carry out one write.
 
         Raises:
@@ -95,19 +95,19 @@ class Conditions:
         guards: tuple[Guard, ...] = ()
         if options.if_revision is not None:
             guards = (Guard(command.scope, command.key, revision=options.if_revision),)
-        self.transact(call, options, Transact(guards, (command,)), _of_one(encode))
+        self.transact(call, options, Transact(guards, (command,)), _of_one(answer))
 
     def transact(
-        self, call: Call, options: WriteOptions, command: Transact, encode: Encode
+        self, call: Call, options: WriteOptions, command: Transact, answer: Answer
     ) -> None:
-        """Carry out a transaction; `encode` is given its outcome, or an equal one from memory.
+        """Carry out a transaction; `answer` is given its outcome, or an equal one from memory.
 
         Raises:
             as `submit`.
         """
         self._require_in_time(options.deadline_ms)
         if options.idempotency_key is None:
-            self._commits.submit(call, command, encode)
+            self._commits.submit(call, command, answer)
             return
         first = command.writes[0]
         name = _name(call.function_id, first.scope, first.key, options.idempotency_key)
@@ -115,7 +115,7 @@ class Conditions:
         now_ms = self._clock_ms()
         done = self._done(name, digest, now_ms)
         if done is not None:
-            self._answer_again(call, name, first, done, encode)
+            self._answer_again(call, name, first, done, answer)
             return
         self._forget_old(now_ms)
 
@@ -134,7 +134,7 @@ class Conditions:
             )
             self._store.note(IDEMPOTENCY, name, msgspec.msgpack.encode(made), is_tied=True)
 
-        self._commits.submit(call, command, encode, remember)
+        self._commits.submit(call, command, answer, remember)
 
     def begin(self, call: Call, options: RepeatOptions, scope: str, name: str) -> Beginning:
         """Take up what is not one commit; it is told from others by scope and name.
@@ -179,17 +179,17 @@ class Conditions:
         return done
 
     def _answer_again(
-        self, call: Call, name: str, first: Write, done: Done, encode: Encode
+        self, call: Call, name: str, first: Write, done: Done, answer: Answer
     ) -> None:
         pending = self._pending.get(name)
 
-        def encode_again(outcome: Outcome) -> bytes | None:
+        def answer_again(call: Call, outcome: Outcome) -> None:
             if pending is not None and pending.failure is not None:
                 raise pending.failure
-            return encode(pending if pending is not None else self._outcome_of(done))
+            answer(call, pending if pending is not None else self._outcome_of(done))
 
         # The read waits until what the first request did is durable.
-        self._commits.submit(call, Get(first.scope, first.key), encode_again)
+        self._commits.submit(call, Get(first.scope, first.key), answer_again)
 
     def _outcome_of(self, done: Done) -> Outcome:
         count = done.last_revision - done.first_revision + 1
@@ -241,8 +241,8 @@ class Conditions:
             )
 
 
-def _of_one(encode: Encode) -> Encode:
-    def encode_one(outcome: Outcome) -> bytes | None:
+def _of_one(answer: Answer) -> Answer:
+    def answer_one(call: Call, outcome: Outcome) -> None:
         if outcome.failed:
             entry = outcome.failed[0][1]
             revision = entry.revision if entry is not None else 0
@@ -252,9 +252,9 @@ def _of_one(encode: Encode) -> Encode:
                 revision=revision,
             )
         change, errors = outcome.results[0]
-        return encode(Outcome(True, change, errors))
+        answer(call, Outcome(True, change, errors))
 
-    return encode_one
+    return answer_one
 
 
 def _name(function_id: str, scope: str, key: str, idempotency_key: str) -> str:

@@ -141,7 +141,7 @@ class ListingFunctions:
         count = min(limit, KEYS_PER_PAGE_MAX)
         room = call.room - ENVELOPE_BYTES
 
-        def encode(outcome: Outcome) -> bytes:
+        def answer(call: Call, outcome: Outcome) -> None:
             names: list[bytes] = list(outcome.values[:count])
             has_more = len(outcome.values) > count
             # The cursor is the last key once more.
@@ -149,9 +149,9 @@ class ListingFunctions:
                 names.pop()
                 has_more = True
             more = b',"next_cursor":%b' % names[-1] if has_more else b""
-            return b'{"keys":[%b]%b}' % (b",".join(names), more)
+            call.answer(b",".join(names), b'{"keys":[', b"]%b}" % more)
 
-        self._commits.submit(call, ListKeys(scope, room, prefix, after, count + 1), encode)
+        self._commits.submit(call, ListKeys(scope, room, prefix, after, count + 1), answer)
 
     def _list_entries(self, call: Call, request: ListEntriesRequest) -> None:
         scope, prefix = request.scope, request.prefix
@@ -166,20 +166,20 @@ class ListingFunctions:
             counted = self._commits.peek(Count(scope)).values
             total = b',"total":%d' % counted[0]
 
-        def encode(outcome: Outcome) -> bytes:
+        def answer(call: Call, outcome: Outcome) -> None:
             rows, last, has_more = _page(outcome.values, limit, bytes_max)
             if rows and len(rows[0]) > room:
                 raise _too_large(outcome.values[0], len(rows[0]), room, begin)
-            return b'{"entries":[%b],"next_cursor":%b,"done":%b,"offset":%d%b}' % (
-                b",".join(rows),
+            end = b'],"next_cursor":%b,"done":%b,"offset":%d%b}' % (
                 begin.behind(last, len(rows)).encode() if has_more else b"null",
                 b"false" if has_more else b"true",
                 begin.offset,
                 total,
             )
+            call.answer(b",".join(rows), b'{"entries":[', end)
 
         command = ListEntries(scope, begin.after, limit + 1, bytes_max, prefix)
-        self._commits.submit(call, command, encode)
+        self._commits.submit(call, command, answer)
 
     def _get_many(self, call: Call, request: GetManyRequest) -> None:
         if len(request.keys) > GET_MANY_KEYS_MAX:
@@ -192,11 +192,11 @@ class ListingFunctions:
             )
         places = tuple([(place.scope, place.key) for place in request.keys])
 
-        def encode(outcome: Outcome) -> bytes:
+        def answer(call: Call, outcome: Outcome) -> None:
             rows = map(_held, places, outcome.values)
-            return b'{"entries":[%b]}' % b",".join(rows)
+            call.answer(b",".join(rows), b'{"entries":[', b"]}")
 
-        self._commits.submit(call, GetMany(places, call.room), encode)
+        self._commits.submit(call, GetMany(places, call.room), answer)
 
     def _count(self, call: Call, request: CountRequest) -> None:
         self._commits.submit(call, Count(request.scope, request.prefix), _counted)
@@ -248,8 +248,8 @@ def _too_large(item: tuple[str, Entry], size: int, room: int, cursor: Cursor) ->
     )
 
 
-def _keys(outcome: Outcome) -> bytes:
-    return b'{"keys":[%b]}' % b",".join(outcome.values)
+def _keys(call: Call, outcome: Outcome) -> None:
+    call.answer(b",".join(outcome.values), b'{"keys":[', b"]}")
 
 
 def _held(place: tuple[str, str], entry: Entry | None) -> bytes:
@@ -259,9 +259,9 @@ def _held(place: tuple[str, str], entry: Entry | None) -> bytes:
     return b'{"scope":%b,"key":%b,%b}' % (encode_text(place[0]), encode_text(place[1]), held)
 
 
-def _counted(outcome: Outcome) -> bytes:
+def _counted(call: Call, outcome: Outcome) -> None:
     keys, size = outcome.values
-    return b'{"count":%d,"bytes":%d}' % (keys, size)
+    call.answer(b'{"count":%d,"bytes":%d}' % (keys, size))
 
 
 _PREFIX: Schema = {"type": "string", "description": "Only keys that begin with this."}

@@ -33,7 +33,7 @@ from iii_state.core.values import check_value
 from iii_state.engine import state_schemas as schemas
 from iii_state.engine.bounds import Bounds, require_ttl
 from iii_state.engine.calls import Call
-from iii_state.engine.commits import Commits, Encode
+from iii_state.engine.commits import Answer, Commits
 from iii_state.engine.conditions import Conditions, WriteOptions
 from iii_state.engine.functions import Builtin
 from iii_state.engine.state_function import state_function
@@ -133,23 +133,23 @@ class StateFunctions:
         if request.ttl_ms is not None:
             expires_at_ms = self._expiries.after(require_ttl(request.ttl_ms))
         command = Set(scope, key, value, call.origin, expires_at_ms)
-        encode = _written_with_revision if request.with_revision else _written
-        self._write(call, request, command, encode)
+        answer = _written_with_revision if request.with_revision else _written
+        self._write(call, request, command, answer)
 
     def _get(self, call: Call, request: GetRequest) -> None:
         scope, key = request.scope, request.key
-        encode: Encode = _value
+        answer: Answer = _value
         if request.with_revision:
-            encode = _entry
+            answer = _entry
             expiries = self._expiries
             if expiries.is_used and (expires_at_ms := expiries.at(scope, key)) is not None:
-                encode = partial(_expiring_entry, expires_at_ms)
-        self._submit(call, Get(scope, key), encode)
+                answer = partial(_expiring_entry, expires_at_ms)
+        self._submit(call, Get(scope, key), answer)
 
     def _delete(self, call: Call, request: DeleteRequest) -> None:
         self._bounds.check_names(request.scope, request.key)
-        encode = _old_and_revision if request.with_revision else _old
-        self._write(call, request, Delete(request.scope, request.key, call.origin), encode)
+        answer = _old_and_revision if request.with_revision else _old
+        self._write(call, request, Delete(request.scope, request.key, call.origin), answer)
 
     def _update(self, call: Call, request: UpdateRequest) -> None:
         self._bounds.check_names(request.scope, request.key)
@@ -164,14 +164,14 @@ class StateFunctions:
             self._settings.value_bytes_max,
             request.strict,
         )
-        encode = _written_with_revision if request.with_revision else _written
-        self._write(call, request, command, encode)
+        answer = _written_with_revision if request.with_revision else _written
+        self._write(call, request, command, answer)
 
-    def _write(self, call: Call, options: WriteOptions, command: Write, encode: Encode) -> None:
+    def _write(self, call: Call, options: WriteOptions, command: Write, answer: Answer) -> None:
         if options.if_revision is options.deadline_ms is None and options.idempotency_key is None:
-            self._submit(call, command, encode)
+            self._submit(call, command, answer)
         else:
-            self._conditions.submit(call, options, command, encode)
+            self._conditions.submit(call, options, command, answer)
 
     def _list(self, call: Call, request: ScopeRequest) -> None:
         self._submit(call, ListValues(request.scope, call.room), _array)
@@ -190,15 +190,15 @@ def _only_one(value: bytes, alias: bytes) -> bytes:
     return alias
 
 
-def _written(outcome: Outcome) -> bytes:
+def _written(call: Call, outcome: Outcome) -> None:
     assert outcome.change is not None
-    return old_and_new(outcome.change, outcome.errors)
+    call.answer(old_and_new(outcome.change, outcome.errors))
 
 
-def _written_with_revision(outcome: Outcome) -> bytes:
+def _written_with_revision(call: Call, outcome: Outcome) -> None:
     change = outcome.change
     assert change is not None
-    return old_and_new(change, outcome.errors, b',"revision":%d' % change.revision)
+    call.answer(old_and_new(change, outcome.errors, b',"revision":%d' % change.revision))
 
 
 def old_and_new(change: Change, errors: Sequence[OperationError] = (), more: bytes = b"") -> bytes:
@@ -218,38 +218,45 @@ def old_and_new(change: Change, errors: Sequence[OperationError] = (), more: byt
     )
 
 
-def _value(outcome: Outcome) -> bytes | None:
-    return outcome.entry.value if outcome.entry is not None else None
+def _value(call: Call, outcome: Outcome) -> None:
+    entry = outcome.entry
+    call.answer(entry.value if entry is not None else None)
 
 
-def _entry(outcome: Outcome) -> bytes:
+def _entry(call: Call, outcome: Outcome) -> None:
     entry = outcome.entry
     if entry is None:
-        return b'{"revision":0}'
-    return _join((b'{"value":', entry.value, entry.stamp or entry.stamped(), b"}"))
+        call.answer(b'{"revision":0}')
+    else:
+        call.answer(entry.value, b'{"value":', entry.stamp or entry.stamped())
 
 
-def _expiring_entry(expires_at_ms: int, outcome: Outcome) -> bytes:
-    text = _entry(outcome)
-    return text if outcome.entry is None else b'%b,"expires_at_ms":%d}' % (text[:-1], expires_at_ms)
+def _expiring_entry(expires_at_ms: int, call: Call, outcome: Outcome) -> None:
+    entry = outcome.entry
+    if entry is None:
+        _entry(call, outcome)
+    else:
+        more = b'%b,"expires_at_ms":%d}' % (entry.stamped()[:-1], expires_at_ms)
+        call.answer(entry.value, b'{"value":', more)
 
 
-def _old(outcome: Outcome) -> bytes | None:
+def _old(call: Call, outcome: Outcome) -> None:
     assert outcome.change is not None
-    return outcome.change.before
+    call.answer(outcome.change.before)
 
 
-def _old_and_revision(outcome: Outcome) -> bytes:
+def _old_and_revision(call: Call, outcome: Outcome) -> None:
     assert outcome.change is not None
     old, revision = outcome.change.before, outcome.change.revision
     if old is None:
-        return b'{"revision":%d}' % revision
-    return b'{"old_value":%b,"revision":%d}' % (old, revision)
+        call.answer(b'{"revision":%d}' % revision)
+    else:
+        call.answer(old, b'{"old_value":', b',"revision":%d}' % revision)
 
 
-def _array(outcome: Outcome) -> bytes:
-    return b"[%b]" % b",".join(outcome.values)
+def _array(call: Call, outcome: Outcome) -> None:
+    call.answer(b",".join(outcome.values), b"[", b"]")
 
 
-def _groups(outcome: Outcome) -> bytes:
-    return b'{"groups":%b}' % _array(outcome)
+def _groups(call: Call, outcome: Outcome) -> None:
+    call.answer(b",".join(outcome.values), b'{"groups":[', b"]}")

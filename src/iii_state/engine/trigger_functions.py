@@ -158,7 +158,7 @@ class TriggerFunctions:
 
     def _answer_once_durable(self, call: Call, result: Mapping[str, object]) -> None:
         text = msgspec.json.encode(result)
-        self._commits.await_note(call, self._ledger.latest, lambda _: text)
+        self._commits.await_note(call, self._ledger.latest, lambda call, _: call.answer(text))
 
 
 def _answer(call: Call, result: Entry) -> None:

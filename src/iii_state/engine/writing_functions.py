@@ -197,7 +197,8 @@ class WritingFunctions:
         else:
             outcome = expiries.touch(scope, key, expires_at_ms)
         expiry = b',"expires_at_ms":%d' % expires_at_ms if expires_at_ms is not None else b""
-        self._commits.await_note(call, outcome, lambda _: b'{"found":true%b}' % expiry)
+        text = b'{"found":true%b}' % expiry
+        self._commits.await_note(call, outcome, lambda call, _: call.answer(text))
 
     def _expires_at(self, ttl_ms: int | None) -> int:
         return self._commits.expiries.after(require_ttl(ttl_ms)) if ttl_ms is not None else 0
@@ -239,34 +240,37 @@ def _held(entry: Entry | None) -> bytes:
     return b'"current":%b,"revision":%d' % (entry.value, entry.revision)
 
 
-def _swapped(outcome: Outcome) -> bytes:
+def _swapped(call: Call, outcome: Outcome) -> None:
     if outcome.failed:
-        return b'{"swapped":false,%b}' % _held(outcome.failed[0][1])
-    return b'{"swapped":true,"revision":%d}' % outcome.results[0][0].revision
+        call.answer(_held(outcome.failed[0][1]), b'{"swapped":false,', b"}")
+    else:
+        call.answer(b'{"swapped":true,"revision":%d}' % outcome.results[0][0].revision)
 
 
-def _created(outcome: Outcome) -> bytes:
+def _created(call: Call, outcome: Outcome) -> None:
     if outcome.failed:
-        return b'{"created":false,%b}' % _held(outcome.failed[0][1])
-    return b'{"created":true,"revision":%d}' % outcome.results[0][0].revision
+        call.answer(_held(outcome.failed[0][1]), b'{"created":false,', b"}")
+    else:
+        call.answer(b'{"created":true,"revision":%d}' % outcome.results[0][0].revision)
 
 
-def _transacted(outcome: Outcome) -> bytes:
+def _transacted(call: Call, outcome: Outcome) -> None:
     if outcome.failed:
         failed = [
             b'{"guard_index":%d,%b}' % (index, _held(entry)) for index, entry in outcome.failed
         ]
-        return b'{"committed":false,"failed":[%b]}' % b",".join(failed)
+        call.answer(b",".join(failed), b'{"committed":false,"failed":[', b"]}")
+        return
     results = [old_and_new(change, errors) for change, errors in outcome.results]
-    return b'{"committed":true,"first_revision":%d,"last_revision":%d,"results":[%b]}' % (
+    begin = b'{"committed":true,"first_revision":%d,"last_revision":%d,"results":[' % (
         outcome.results[0][0].revision,
         outcome.results[-1][0].revision,
-        b",".join(results),
     )
+    call.answer(b",".join(results), begin, b"]}")
 
 
-def _not_found(outcome: Outcome) -> bytes:
-    return b'{"found":false}'
+def _not_found(call: Call, outcome: Outcome) -> None:
+    call.answer(b'{"found":false}')
 
 
 _VALUE: Schema = {"description": "Any JSON; null is a value."}

@@ -26,11 +26,17 @@ def worker_registered(worker_id: str, reattach_token: str) -> bytes:
 
 
 def invocation_result(
-    invocation_id: str, function_text: bytes, result: bytes | None, trace: bytes = b""
+    invocation_id: str,
+    function_text: bytes,
+    result: bytes | None,
+    before: bytes = b"",
+    after: bytes = b"",
+    trace: bytes = b"",
 ) -> bytes:
     """The answer to a call; without a `result` member when there is none.
 
-    `function_text` is the function's id as JSON text, `trace` what `trace_members` makes.
+    `before` and `after` stand around the result. `function_text` is the function's id as JSON text,
+    `trace` what `trace_members` makes.
     """
     return _join(
         (
@@ -39,7 +45,9 @@ def invocation_result(
             b',"function_id":',
             function_text,
             b"" if result is None else b',"result":',
+            before,
             result or b"",
+            after,
             trace,
             b"}",
         )
