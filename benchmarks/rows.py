@@ -147,9 +147,9 @@ SET_1K = Load("set", 8, 64, 1024)
 SET_32K = Load("set", 8, 1, 32_768)
 LOADS = (SET_8X64, SET_64X1, SET_8X1, SET_1X1, SET_1K, SET_32K)
 WITH_TRIGGER = Load("set", 8, 1, scope="watched", handler=True)
-GET_8X64 = Load("get", 8, 64)
+GET_8X64 = Load("get", 8, 64, seconds=0.5)
 SET_WITH_REVISION = Load("set", 8, 64, with_revision=True)
-GET_WITH_REVISION = Load("get", 8, 64, with_revision=True)
+GET_WITH_REVISION = Load("get", 8, 64, with_revision=True, seconds=0.5)
 WATCHED_8X64 = Load("set", 8, 64, scope="watched", handler=True)
 DURABLY_WATCHED_8X64 = Load("set", 8, 64, scope="durably", handler=True, durable="bench")
 OTHERS_WATCHED_8X64 = Load("set", 8, 64, scope="unwatched", handler=True, others=10_000)
@@ -179,9 +179,9 @@ GROUPS = (
         ),
     ),
     Group(
-        "Reads with and without the revision, three times the rounds",
+        "Reads with and without the revision, twelve times the rounds of half a second",
         (Run(DURABLE, GET_8X64), Run(DURABLE, GET_WITH_REVISION)),
-        rounds_times=3,
+        rounds_times=12,
     ),
     Group("From write to handler", (Run(DURABLE, PACED), Run(DURABLE, FANNED_OUT))),
     Group("Catching up, one round", (Run(DURABLE, BEHIND),), rounds_max=1),

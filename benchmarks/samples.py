@@ -76,8 +76,9 @@ class Measured(msgspec.Struct, frozen=True):
 def measured(quantity: Quantity, results: Results) -> Measured | None:
     """The figure that `quantity` asks for; None when one of its runs is missing.
 
-    A ratio is that of the medians. A figure is the median of its rounds, or their maximum where
-    the goal is about the worst case.
+    A ratio is the median of the rounds' own: what was measured one after the other shares a slow
+    minute. A figure is the median of its rounds, or their maximum where the goal is about the worst
+    case.
     """
     runs = [quantity.run] if isinstance(quantity, Figure) else [quantity.over, quantity.under]
     samples = [results.get(run, ()) for run in runs]
@@ -89,7 +90,7 @@ def measured(quantity: Quantity, results: Results) -> Measured | None:
     else:
         over, under = ([sample.rate for sample in side] for side in samples)
         rounds = [a / b for a, b in zip(over, under, strict=False) if b]
-        value = median(over) / median(under) if median(under) else 0.0
+        value = median(rounds) if rounds else 0.0
     flat = [sample for side in samples for sample in side]
     return Measured(
         value,

@@ -28,13 +28,13 @@ def rates(*values: float, errors: int = 0, client_cpu: float = 0.1) -> list[Samp
     ]
 
 
-def test_a_ratio_is_that_of_the_medians_and_tells_its_lowest_and_highest_round() -> None:
+def test_a_ratio_is_the_median_of_the_rounds_own_and_tells_the_lowest_and_highest() -> None:
     results = {OURS: rates(10, 40, 30), THEIRS: rates(50, 50, 100)}
 
     figure = measured(HALF.quantity, results)
 
     assert figure is not None
-    assert (figure.value, figure.low, figure.high) == (0.6, 0.2, 0.8)
+    assert (figure.value, figure.low, figure.high) == (0.3, 0.2, 0.8)
 
 
 def test_a_worst_case_is_the_largest_round_where_others_are_the_median() -> None:
