@@ -94,9 +94,13 @@ def nesting_of(raw: JsonText) -> int:
 
 def nests_deeper_than(raw: bytes, nesting_max: int) -> bool:
     """Whether containers nest deeper than `nesting_max`; reads closely only what may well do."""
-    if len(raw) <= 2 * nesting_max or raw.count(b"[") + raw.count(b"{") <= nesting_max:
+    if len(raw) <= 2 * nesting_max:
         return False
-    return nesting_of(raw) > nesting_max
+    # To take brackets out is the fastest way to count them: `replace` finds the next one with
+    # `memchr`, `count` looks at every byte.
+    most = nesting_max + 1
+    rest = len(raw.replace(b"[", b"", most)) + len(raw.replace(b"{", b"", most))
+    return 2 * len(raw) - rest > nesting_max and nesting_of(raw) > nesting_max
 
 
 def check_value(raw: bytes, nesting_max: int) -> None:
@@ -105,7 +109,7 @@ def check_value(raw: bytes, nesting_max: int) -> None:
     Raises:
         InvalidRequest: they nest deeper than `nesting_max`.
     """
-    if len(raw) > 2 * nesting_max and nests_deeper_than(raw, nesting_max):
+    if nests_deeper_than(raw, nesting_max):
         raise InvalidRequest(
             f"the value nests {nesting_of(raw)} levels of arrays and objects, more than the "
             f"{nesting_max} that are allowed; flatten it or split it over several keys"

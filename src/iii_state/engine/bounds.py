@@ -35,6 +35,8 @@ class Bounds:
         """
         bound = self._settings.name_bytes_max
         for what, name in (("scope", scope), ("key", key)):
+            if 4 * len(name) <= bound:  # no character has more bytes
+                continue
             size = len(name.encode())
             if size > bound:
                 raise LimitExceeded(
