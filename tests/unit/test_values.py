@@ -19,6 +19,7 @@ from iii_state.core.values import (
     equal,
     kind_of,
     nesting_of,
+    nests_deeper_than,
     read_number,
 )
 from iii_state.errors import InvalidRequest
@@ -94,6 +95,14 @@ def test_brackets_and_quotes_inside_strings_do_not_count(texts: list[str], extra
     raw = b"[" * extra + json.dumps(texts).encode() + b"]" * extra
 
     assert nesting_of(raw) == 1 + extra
+    assert [bound for bound in range(9) if nests_deeper_than(raw, bound)] == [*range(1 + extra)]
+
+
+@given(trees, styles, st.integers(0, 8))
+def test_what_may_nest_too_deep_is_told_from_what_does(
+    tree: object, style: dict[str, object], bound: int
+) -> None:
+    assert nests_deeper_than(written(tree, style), bound) == (depth_of(tree) > bound)
 
 
 @pytest.mark.parametrize(
