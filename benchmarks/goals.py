@@ -30,6 +30,7 @@ from benchmarks.rows import (
     SET_32K,
     SET_64X1,
     SET_WITH_REVISION,
+    SHORT_SET_8X64,
     SMALL_SCOPE,
     WATCHED_8X64,
     WITH_TRIGGER,
@@ -145,7 +146,7 @@ GOALS = (
     Goal(
         "set-revision",
         "durable set 8x64 with `with_revision` / without",
-        Ratio(Run(DURABLE, SET_WITH_REVISION), Run(DURABLE, SET_8X64)),
+        Ratio(Run(DURABLE, SET_WITH_REVISION), Run(DURABLE, SHORT_SET_8X64)),
         0.95,
         1.0,
     ),
