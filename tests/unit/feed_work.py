@@ -32,7 +32,7 @@ class Asked:
         self.result: Json = None
         self.failure: Failure | None = None
         [function] = [each for each in functions.functions() if each.id == f"state::{name}"]
-        function.run(EngineCall(function.text, msgspec.json.encode(data), reply=self._reply))
+        function.run(EngineCall(function.member, msgspec.json.encode(data), reply=self._reply))
 
     def _reply(self, result: bytes | None, failure: Failure | None) -> None:
         assert not self.is_done, "answered twice"

@@ -162,5 +162,5 @@ class Groups:
             return None
         assert isinstance(function, WorkerFunction)
         invocation_id = f"i{next(self._ids)}"
-        function.run(EngineCall(function.text, data, invocation_id, reply=reply))
+        function.run(EngineCall(function.member, data, invocation_id, reply=reply))
         return partial(function.worker.forget, invocation_id)

@@ -12,7 +12,7 @@ import msgspec
 
 from iii_state.core.changes import Origin
 from iii_state.embedded.events import Json
-from iii_state.engine.calls import Call
+from iii_state.engine.calls import Call, joined
 from iii_state.engine.engine import Engine
 from iii_state.engine.invocations import Failure
 from iii_state.errors import InvalidRequest, StateError, Stopped
@@ -35,7 +35,7 @@ class LocalCall(Call):
     def answer(self, result: bytes | None, before: bytes = b"", after: bytes = b"") -> None:
         """See `Call.answer`."""
         if not self.done.done():
-            self.done.set_result(result if result is None else before + result + after)
+            self.done.set_result(joined(result, before, after))
 
     def fail(self, failure: Failure, details: dict[str, object] | None = None) -> None:
         """See `Call.fail`."""
@@ -73,7 +73,7 @@ class Functions:
         function = self._engine.functions.builtins[function_id]
         done: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         origin = ORIGIN.get(_PROGRAM)
-        function.run(LocalCall(function.text, data, function_id, None, origin, done=done))
+        function.run(LocalCall(function.member, data, function_id, None, origin, done=done))
         return done
 
     async def value(self, function_id: str, request: Mapping[str, Json]) -> Json:

@@ -25,12 +25,12 @@ ENVELOPE_BYTES = 512
 class Call(msgspec.Struct):
     """What is asked of a function. Answered, or failed, exactly once.
 
-    `function_text` is the function's id as JSON text; `data` and `metadata` are JSON texts.
+    `function` names it, as `messages.function_member` does; `data` and `metadata` are JSON texts.
     `invocation_id` is None for a void call. `caller` is the worker that asks, None when the engine
     itself does; `origin` names it in the record of a change.
     """
 
-    function_text: bytes
+    function: bytes
     data: JsonText
     invocation_id: str | None = None
     metadata: bytes | None = None
@@ -40,7 +40,7 @@ class Call(msgspec.Struct):
     @property
     def function_id(self) -> str:
         """The id of the function that is called."""
-        return msgspec.json.decode(self.function_text, type=str)
+        return messages.function_id_of(self.function)
 
     @property
     def room(self) -> int:
@@ -89,10 +89,9 @@ class WorkerCall(Call, gc=False):
         if invocation_id is None:
             return
         caller = self.caller
-        trace = b"" if self.traceparent is self.baggage is None else self._trace()
-        text = messages.invocation_result(
-            invocation_id, self.function_text, result, before, after, trace
-        )
+        if self.traceparent is not None or self.baggage is not None:
+            after += self._trace()
+        text = messages.invocation_result(invocation_id, self.function, result, before, after)
         if len(text) > caller.message_bytes_max:
             self.fail(
                 Failure(
@@ -121,7 +120,7 @@ class WorkerCall(Call, gc=False):
         self.caller.peer.send(text)
 
     def _failure(self, invocation_id: str, error: Mapping[str, object]) -> bytes:
-        return messages.invocation_failure(invocation_id, self.function_text, error, self._trace())
+        return messages.invocation_failure(invocation_id, self.function, error, self._trace())
 
     def data_for_worker(self) -> bytes:
         """The data, with the caller's id put into it when it is an object.
@@ -168,8 +167,13 @@ class EngineCall(Call):
 
     def answer(self, result: bytes | None, before: bytes = b"", after: bytes = b"") -> None:
         """See `Call.answer`."""
-        self.reply(result if result is None else before + result + after, None)
+        self.reply(joined(result, before, after), None)
 
     def fail(self, failure: Failure, details: dict[str, object] | None = None) -> None:
         """See `Call.fail`."""
         self.reply(None, failure)
+
+
+def joined(result: bytes | None, before: bytes, after: bytes) -> bytes | None:
+    """A result and what belongs around it as one text; None when there is no result."""
+    return None if result is None else before + result + after

@@ -125,7 +125,7 @@ class Clearing:
     def _step(self, done: Callable[[], None]) -> Step:
         call = self._call
         return Step(
-            call.function_text,
+            call.function,
             b"",
             call.invocation_id,
             origin=call.origin,

@@ -19,7 +19,7 @@ from functools import partial
 from iii_state.core.changes import Change
 from iii_state.core.dead_letters import DeadLetters
 from iii_state.core.store import Store
-from iii_state.core.values import encode_text, nests_deeper_than
+from iii_state.core.values import nests_deeper_than
 from iii_state.engine.announcement import Announcements
 from iii_state.engine.calls import EngineCall, WorkerCall
 from iii_state.engine.catalogue import Catalogue
@@ -255,7 +255,7 @@ class Engine:
         invocation_id = self.new_id()
         traceparent = self._chains.traceparent(depth) if depth else None
         call = EngineCall(
-            function.text, data, invocation_id, metadata, reply=reply, traceparent=traceparent
+            function.member, data, invocation_id, metadata, reply=reply, traceparent=traceparent
         )
         function.run(call)
         if isinstance(function, Builtin):
@@ -292,7 +292,7 @@ class Engine:
             return
         function = self.functions.find(frame.namespace or DEFAULT_NAMESPACE, function_id)
         call = WorkerCall(
-            function.text if function is not None else encode_text(function_id),
+            function.member if function is not None else messages.function_member(function_id),
             frame.data,
             frame.invocation_id,
             None if frame.metadata is ABSENT else bytes(frame.metadata),
@@ -322,8 +322,8 @@ class Engine:
             "code": "invocation_stopped",
             "message": "The server is stopping; the call was not carried out",
         }
-        text = encode_text(frame.function_id or "")
-        worker.peer.send(messages.invocation_failure(frame.invocation_id, text, error))
+        function = messages.function_member(frame.function_id or "")
+        worker.peer.send(messages.invocation_failure(frame.invocation_id, function, error))
 
     @staticmethod
     def _refuse_action(call: WorkerCall, action: str) -> None:
@@ -375,7 +375,8 @@ class Engine:
         invocation_id = invocation_id_of(text)
         if invocation_id is not None:
             error_body: dict[str, object] = {"code": "deserialization_error", "message": message}
-            worker.peer.send(messages.invocation_failure(invocation_id, b'""', error_body))
+            function = messages.function_member("")
+            worker.peer.send(messages.invocation_failure(invocation_id, function, error_body))
 
 
 def random_ids() -> Callable[[], str]:

@@ -14,12 +14,12 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from iii_state.core.names import shortened
-from iii_state.core.values import encode_text
 from iii_state.engine.calls import Call
 from iii_state.engine.invocations import Failure
 from iii_state.engine.request_faults import fault_of
 from iii_state.engine.workers import Worker
 from iii_state.errors import InvalidRequest, StateError
+from iii_state.wire.messages import function_member
 
 log = logging.getLogger("iii_state.functions")
 
@@ -40,10 +40,10 @@ class WorkerFunction(msgspec.Struct):
     response_format: bytes | None = None
     metadata: bytes | None = None
     http: bool = False
-    text: bytes = b""
+    member: bytes = b""
 
     def __post_init__(self) -> None:
-        self.text = encode_text(self.id)
+        self.member = function_member(self.id)
 
     def run(self, call: Call) -> None:
         """Send the call to the worker, under the caller's id, or a new one for a void call."""
@@ -80,7 +80,7 @@ class Builtin(Generic[Request]):
         response_schema: dict[str, Any] | None = None,
     ) -> None:
         self.id = function_id
-        self.text = encode_text(function_id)
+        self.member = function_member(function_id)
         self.description = description
         self.owner = owner
         self.request_schema = request_schema

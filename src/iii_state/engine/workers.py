@@ -108,7 +108,7 @@ class Worker:
             return
         text = messages.invoke_function(
             invocation_id,
-            call.function_text,
+            call.function,
             call.data_for_worker(),
             call.metadata,
             call.trace_for_worker(),

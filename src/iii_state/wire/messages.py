@@ -17,6 +17,18 @@ from iii_state.core.values import encode_text
 _encode = msgspec.json.Encoder().encode
 _join = b"".join
 
+_FUNCTION_ID = b',"function_id":'
+
+
+def function_member(function_id: str) -> bytes:
+    """The member that names a function, ready to be spliced behind another member."""
+    return _FUNCTION_ID + encode_text(function_id)
+
+
+def function_id_of(member: bytes) -> str:
+    """The id in what `function_member` made."""
+    return msgspec.json.decode(member.removeprefix(_FUNCTION_ID), type=str)
+
 
 def worker_registered(worker_id: str, reattach_token: str) -> bytes:
     """The first message on every worker connection."""
@@ -26,29 +38,22 @@ def worker_registered(worker_id: str, reattach_token: str) -> bytes:
 
 
 def invocation_result(
-    invocation_id: str,
-    function_text: bytes,
-    result: bytes | None,
-    before: bytes = b"",
-    after: bytes = b"",
-    trace: bytes = b"",
+    invocation_id: str, function: bytes, result: bytes | None, before: bytes, after: bytes
 ) -> bytes:
     """The answer to a call; without a `result` member when there is none.
 
-    `before` and `after` stand around the result. `function_text` is the function's id as JSON text,
-    `trace` what `trace_members` makes.
+    `function` is what `function_member` makes. `before` and `after` stand around the result; what
+    `trace_members` makes may come with `after`.
     """
     return _join(
         (
             b'{"type":"invocationresult","invocation_id":',
             _encode(invocation_id),
-            b',"function_id":',
-            function_text,
+            function,
             b"" if result is None else b',"result":',
             before,
             result or b"",
             after,
-            trace,
             b"}",
         )
     )
@@ -56,14 +61,14 @@ def invocation_result(
 
 def invocation_failure(
     invocation_id: str,
-    function_text: bytes,
+    function: bytes,
     error: Mapping[str, object],
     trace: bytes = b"",
 ) -> bytes:
     """The answer to a call that failed. `error` has the strings `code` and `message`, at least."""
-    return b'{"type":"invocationresult","invocation_id":%b,"function_id":%b,"error":%b%b}' % (
+    return b'{"type":"invocationresult","invocation_id":%b%b,"error":%b%b}' % (
         encode_text(invocation_id),
-        function_text,
+        function,
         _encode(error),
         trace,
     )
@@ -71,7 +76,7 @@ def invocation_failure(
 
 def invoke_function(
     invocation_id: str,
-    function_text: bytes,
+    function: bytes,
     data: bytes,
     metadata: bytes | None = None,
     trace: bytes = b"",
@@ -81,8 +86,7 @@ def invoke_function(
         (
             b'{"type":"invokefunction","invocation_id":',
             encode_text(invocation_id),
-            b',"function_id":',
-            function_text,
+            function,
             b',"data":',
             data,
             b"" if metadata is None else b',"metadata":',
