@@ -10,7 +10,7 @@ from iii_state.core.changes import Change
 from iii_state.core.commands import Delete, Get, ListValues, Set
 from iii_state.core.store import Durability
 from iii_state.errors import StateError
-from iii_state.stores.disk import DiskStore
+from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.clocks import FakeClock
 from iii_state.testing.executors import InlineExecutor
 from iii_state.testing.faulty_files import FaultyFiles

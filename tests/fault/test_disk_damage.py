@@ -10,9 +10,11 @@ from disk_story import DIRECTORY, SCOPES, Model, Story, open_store
 
 from iii_state.core.commands import Get, ListValues
 from iii_state.errors import StateError, StoreDamaged, StoreUnusable
-from iii_state.stores.disk import Damage, DiskStore, DumpedEntry, check_store, dump_store
 from iii_state.stores.disk.directory import IDENTITY, STOPPED
+from iii_state.stores.disk.inspection import DumpedEntry, check_store, dump_store
 from iii_state.stores.disk.lock import LOCK
+from iii_state.stores.disk.salvage import Damage
+from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.faulty_files import FaultyFiles
 
 STEPS = 50

@@ -11,8 +11,8 @@ from iii_state.core.changes import Change
 from iii_state.core.commands import Get, ListScopes, ListValues, Set
 from iii_state.core.store import Durability
 from iii_state.errors import DiskFull, OutcomeUnknown, StateError, StoreReadOnly
-from iii_state.stores.disk import DiskStore
 from iii_state.stores.disk.recovery import RELAXED_GAP
+from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.faulty_files import FaultyFiles
 
 

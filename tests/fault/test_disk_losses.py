@@ -24,7 +24,7 @@ from iii_state.core.commands import (
 )
 from iii_state.core.operations import SetOperation
 from iii_state.errors import OutcomeUnknown, StoreDamaged
-from iii_state.stores.disk import DiskStore
+from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.faulty_files import FaultyFiles
 
 KEYS = [f"key {number}" for number in range(12)]

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from iii_state.core.changes import Change
 from iii_state.core.commands import Delete, Get, ListKeys, ListScopes, ListValues, Set, Write
 from iii_state.core.values import encode_text
-from iii_state.stores.disk import DiskStore, check_store
+from iii_state.stores.disk.inspection import check_store
+from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.faulty_files import FaultyFiles
 
 T = TypeVar("T")

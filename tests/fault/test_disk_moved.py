@@ -15,10 +15,11 @@ import pytest
 
 from iii_state.core.commands import Get, Set
 from iii_state.core.store import Durability
-from iii_state.stores.disk import DiskStore, check_store
 from iii_state.stores.disk.directory import STOPPED
 from iii_state.stores.disk.files import Files, SyncFailed
+from iii_state.stores.disk.inspection import check_store
 from iii_state.stores.disk.lock import LOCK
+from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.clocks import FakeClock
 
 KEYS = 40

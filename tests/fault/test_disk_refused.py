@@ -13,8 +13,8 @@ from iii_state.core.changes import Change
 from iii_state.core.commands import Get, Set
 from iii_state.core.store import Durability
 from iii_state.errors import DiskFull, StateError, StoreHindered, TooManyFiles
-from iii_state.stores.disk import DiskStore
 from iii_state.stores.disk.directory import RELAXED, STOPPED
+from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.faulty_files import FaultyFiles
 
 REFUSALS = {

@@ -9,7 +9,7 @@ import pytest
 from disk_story import DIRECTORY, Story, open_store, state_of
 
 from iii_state.errors import StateError
-from iii_state.stores.disk import check_store
+from iii_state.stores.disk.inspection import check_store
 from iii_state.testing.faulty_files import FaultyFiles
 
 CODES = {

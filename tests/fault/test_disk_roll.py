@@ -9,7 +9,7 @@ from disk_story import open_store
 
 from iii_state.core.commands import Get, Set
 from iii_state.errors import OutcomeUnknown, StorageError, StoreReadOnly, TooManyFiles
-from iii_state.stores.disk import DiskStore
+from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.clocks import FakeClock
 from iii_state.testing.faulty_files import FaultyFiles
 

@@ -18,7 +18,7 @@ from iii_state.clock import wall_clock_ms
 from iii_state.engine.in_flight import READINGS_MAX
 from iii_state.engine.workers import Worker
 from iii_state.host.connection import Connection
-from iii_state.stores.disk import DiskStore
+from iii_state.stores.disk.store import DiskStore
 
 KIB = 1 << 10
 MIB = 1 << 20

@@ -14,7 +14,7 @@ from server_bench import PATIENCE_S, TEXT, Bench, Client, call, frame, serving
 
 from iii_state.clock import wall_clock_ms
 from iii_state.errors import StoreNotWritable
-from iii_state.stores.disk import DiskStore
+from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.clocks import FakeClock
 from iii_state.testing.executors import InlineExecutor
 from iii_state.testing.faulty_files import FaultyFiles

@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from iii_state.clock import wall_clock_ms
-from iii_state.stores.disk import DiskStore
+from iii_state.stores.disk.store import DiskStore
 
 COMMAND = str(Path(sys.executable).parent / "iii-state")
 

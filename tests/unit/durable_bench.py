@@ -13,7 +13,7 @@ from typing import Any
 from engine_bench import SETTINGS, Client
 
 from iii_state.engine.engine import Engine, random_ids
-from iii_state.stores.disk import DiskStore
+from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.clocks import FakeClock
 
 ATTEMPTS = 1000

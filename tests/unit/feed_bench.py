@@ -10,7 +10,7 @@ from typing import Any
 from engine_bench import Client, EngineBench
 
 from iii_state.core.store import Store
-from iii_state.stores.disk import DiskStore
+from iii_state.stores.disk.store import DiskStore
 from iii_state.stores.memory import MemoryStore
 from iii_state.testing.clocks import FakeClock
 from iii_state.testing.executors import InlineExecutor

@@ -12,7 +12,7 @@ from programs import server
 
 from iii_state.cli import cli
 from iii_state.core.commands import Delete, Set
-from iii_state.stores.disk import DiskStore
+from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.clocks import FakeClock
 
 

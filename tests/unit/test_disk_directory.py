@@ -20,10 +20,11 @@ from iii_state.errors import (
     StoreNotWritable,
     StoreTooNew,
 )
-from iii_state.stores.disk import DiskStore, check_store, dump_store
 from iii_state.stores.disk.directory import IDENTITY, STOPPED, decode_note, encode_note
 from iii_state.stores.disk.files import Files
+from iii_state.stores.disk.inspection import check_store, dump_store
 from iii_state.stores.disk.lock import LOCK
+from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.clocks import FakeClock
 
 

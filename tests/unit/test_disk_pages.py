@@ -22,8 +22,8 @@ from iii_state.core.commands import (
     Set,
 )
 from iii_state.errors import LimitExceeded, StorageError, StoreDamaged
-from iii_state.stores.disk import DiskStore
 from iii_state.stores.disk.files import Files
+from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.clocks import FakeClock
 
 UNBOUNDED = 1 << 40

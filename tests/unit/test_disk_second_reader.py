@@ -16,7 +16,8 @@ import msgspec
 
 from iii_state.core.changes import Origin
 from iii_state.core.commands import Delete, Set
-from iii_state.stores.disk import DiskStore, DumpedEntry, dump_store
+from iii_state.stores.disk.inspection import DumpedEntry, dump_store
+from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.clocks import FakeClock
 
 Record = dict[str, Any]

@@ -12,11 +12,12 @@ from iii_state.core.changes import Change
 from iii_state.core.commands import Delete, Get, ListKeys, ListValues, Set
 from iii_state.core.store import Durability
 from iii_state.errors import InvalidRequest, LimitExceeded, RevisionCompacted
-from iii_state.stores.disk import DiskStore, check_store
 from iii_state.stores.disk.directory import RELAXED, STOPPED
 from iii_state.stores.disk.files import Files
 from iii_state.stores.disk.index import RESIDENT_OVERHEAD_BYTES
+from iii_state.stores.disk.inspection import check_store
 from iii_state.stores.disk.recovery import RELAXED_GAP
+from iii_state.stores.disk.store import DiskStore
 from iii_state.stores.disk.writer import INLINE_CHANGES_MAX
 from iii_state.testing.clocks import FakeClock
 from iii_state.testing.executors import InlineExecutor

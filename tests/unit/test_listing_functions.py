@@ -14,7 +14,7 @@ from iii_state.core.commands import Command, Outcome, Set, Transact
 from iii_state.engine.engine import Engine, random_ids
 from iii_state.engine.listing_functions import ENVELOPE_BYTES
 from iii_state.errors import StoreReadOnly
-from iii_state.stores.disk import DiskStore
+from iii_state.stores.disk.store import DiskStore
 from iii_state.stores.memory import MemoryStore
 from iii_state.testing.clocks import FakeClock
 from iii_state.testing.faulty_files import FaultyFiles

@@ -12,7 +12,7 @@ from iii_state.core.commands import Delete, Get, ListValues, Set, Write
 from iii_state.core.store import Store
 from iii_state.errors import OutcomeUnknown, StoreDamaged
 from iii_state.stores import migration
-from iii_state.stores.disk import DiskStore
+from iii_state.stores.disk.store import DiskStore
 from iii_state.stores.memory import MemoryStore
 from iii_state.stores.original import ScopeFile, list_directory
 from iii_state.testing.clocks import FakeClock

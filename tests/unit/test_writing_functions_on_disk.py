@@ -12,7 +12,7 @@ import pytest
 from engine_bench import SETTINGS, Client
 
 from iii_state.engine.engine import Engine, random_ids
-from iii_state.stores.disk import DiskStore
+from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.clocks import FakeClock
 from iii_state.testing.executors import InlineExecutor
 from iii_state.testing.faulty_files import FaultyFiles

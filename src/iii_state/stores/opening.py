@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from iii_state.core.store import Store
 from iii_state.settings import Settings
-from iii_state.stores.disk import DiskStore
+from iii_state.stores.disk.store import DiskStore
 from iii_state.stores.memory import MemoryStore
 
 MEMORY_HISTORY_BYTES_MAX = 16 << 20

@@ -1,21 +1,5 @@
-"""The disk store: durable, in one directory. `docs/storage.md` specifies its files."""
+"""The disk store: durable, in one directory. `docs/storage.md` specifies its files.
 
-from iii_state.stores.disk.inspection import (
-    DumpedEntry,
-    FileReport,
-    StoreReport,
-    check_store,
-    dump_store,
-)
-from iii_state.stores.disk.salvage import Damage
-from iii_state.stores.disk.store import DiskStore
-
-__all__ = [
-    "Damage",
-    "DiskStore",
-    "DumpedEntry",
-    "FileReport",
-    "StoreReport",
-    "check_store",
-    "dump_store",
-]
+`store.py` has the store, `inspection.py` what reads one that is not running. Importing this package
+does nothing else: the process of a compaction job needs only a part of it.
+"""

@@ -14,9 +14,8 @@ from pathlib import Path
 import msgspec
 
 from iii_state.errors import StateError
-from iii_state.stores.disk.compaction import Job, perform
+from iii_state.stores.disk.compaction import DAMAGED, Job, perform
 from iii_state.stores.disk.files import Files
-from iii_state.stores.disk.maintenance import DAMAGED
 
 
 def main(arguments: list[str]) -> int:

@@ -15,7 +15,6 @@ import msgspec
 from isal.isal_zlib import crc32
 
 from iii_state.stores.disk.blocks import Block, walk
-from iii_state.stores.disk.directory import HINT_SUFFIX
 from iii_state.stores.disk.files import Files
 from iii_state.stores.disk.format import (
     DELETE,
@@ -31,7 +30,7 @@ from iii_state.stores.disk.format import (
     encode_columns,
     shortened,
 )
-from iii_state.stores.disk.hints import Digest, decode_hint, encode_hint, scan
+from iii_state.stores.disk.hints import HINT_SUFFIX, Digest, decode_hint, encode_hint, scan
 from iii_state.stores.disk.segment import Segment, damaged
 
 T = TypeVar("T")
@@ -39,6 +38,9 @@ T = TypeVar("T")
 BLOCK_BYTES = 1 << 20
 BLOCK_RECORDS = 4096
 """A merged block is written once it has that many bytes or records."""
+
+DAMAGED = 2
+"""How the process of a job ends when a segment cannot be read."""
 
 SYNC_BYTES = 4 << 20
 """A merge syncs that often, so that no commit beside it waits for much of its output."""

@@ -23,6 +23,7 @@ from iii_state.stores.disk.format import (
 )
 from iii_state.stores.disk.segment import Segment, Signposts
 
+HINT_SUFFIX = ".hint"
 HINT_MAGIC = b"iiiHNT\r\n"
 HINT_VERSION = 1
 CHUNK_KEYS = 1000

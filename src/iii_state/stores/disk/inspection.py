@@ -14,7 +14,6 @@ import msgspec
 from iii_state.errors import StoreDamaged, StoreForeign
 from iii_state.stores.disk.blocks import Block
 from iii_state.stores.disk.directory import (
-    HINT_SUFFIX,
     IDENTITY,
     STOPPED,
     TEMPORARY_SUFFIX,
@@ -37,7 +36,7 @@ from iii_state.stores.disk.format import (
     SegmentHeader,
     decode_segment_header,
 )
-from iii_state.stores.disk.hints import Digest, decode_hint
+from iii_state.stores.disk.hints import HINT_SUFFIX, Digest, decode_hint
 from iii_state.stores.disk.lock import locked
 from iii_state.stores.disk.refusals import not_opened
 from iii_state.stores.disk.salvage import Damage, Tail, bad_records, salvage

@@ -16,15 +16,11 @@ from typing import TypeVar
 import msgspec
 
 from iii_state.errors import StateError, StorageError
-from iii_state.stores.disk.compaction import Job, perform
-from iii_state.stores.disk.directory import (
-    HINT_SUFFIX,
-    TEMPORARY_SUFFIX,
-    segment_name,
-)
+from iii_state.stores.disk.compaction import DAMAGED, Job, perform
+from iii_state.stores.disk.directory import TEMPORARY_SUFFIX, segment_name
 from iii_state.stores.disk.files import SyncFailed
 from iii_state.stores.disk.format import SEGMENT_HEADER_BYTES, decode_segment_header
-from iii_state.stores.disk.hints import Group, Hint, apply_head, decode_hint
+from iii_state.stores.disk.hints import HINT_SUFFIX, Group, Hint, apply_head, decode_hint
 from iii_state.stores.disk.index import Index, place_at
 from iii_state.stores.disk.log import Log
 from iii_state.stores.disk.retention import Retention
@@ -47,9 +43,6 @@ RUN_BYTES_MAX = 1 << 30
 
 MOVE_PAUSE_S = 0.002
 """Between two chunks of keys that are moved to a merged segment; a chunk takes less than that."""
-
-DAMAGED = 2
-"""How the process of a job ends when a segment cannot be read."""
 
 HERE_BYTES_MAX = 1 << 20
 """Fewer bytes are read and written in a thread: that takes less than starting a process."""

@@ -14,7 +14,6 @@ from pathlib import Path
 from iii_state.errors import StoreDamaged
 from iii_state.stores.disk.blocks import Block, find_block, walk, written_bytes
 from iii_state.stores.disk.directory import (
-    HINT_SUFFIX,
     RELAXED,
     SEGMENT_SUFFIX,
     STOPPED,
@@ -35,6 +34,7 @@ from iii_state.stores.disk.format import (
 )
 from iii_state.stores.disk.hints import (
     DELETED,
+    HINT_SUFFIX,
     Digest,
     Group,
     Hint,
