@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +31,8 @@ from iii_state.stores.disk.format import (
     encode_columns,
     shortened,
 )
-from iii_state.stores.disk.hints import HINT_SUFFIX, Digest, decode_hint, encode_hint, scan
+from iii_state.stores.disk.hints import HINT_SUFFIX, Digest, Group, decode_hint, encode_hint, scan
+from iii_state.stores.disk.index import place_at
 from iii_state.stores.disk.segment import Segment, damaged
 
 T = TypeVar("T")
@@ -71,12 +73,14 @@ def perform(job: Job, files: Files) -> None:
     directory = Path(job.directory)
     if not job.run:
         with _Source(files, directory / job.target) as source:
-            digest = scan(files, source.segment)
-            source.require_whole()
+            digest = source.digest()
             _write_hint(files, directory / job.hint, encode_hint(source.segment, digest))
         return
     with ExitStack() as opened:
-        sources = [opened.enter_context(_Source(files, directory / name)) for name in job.run]
+        sources = [
+            opened.enter_context(_Source(files, directory / name, slot))
+            for slot, name in enumerate(job.run)
+        ]
         newest = _newest(sources)
         for name in job.later:
             _drop_superseded(newest, files, directory / name)
@@ -86,14 +90,14 @@ def perform(job: Job, files: Files) -> None:
 class _Source:
     """A sealed segment, opened to be read."""
 
-    def __init__(self, files: Files, path: Path) -> None:
+    def __init__(self, files: Files, path: Path, slot: int = 0) -> None:
         self._files = files
         fd = files.open(path, write=False)
         header = decode_segment_header(files.read(fd, SEGMENT_HEADER_BYTES, 0))
         if header is None:
             files.close(fd)
             raise damaged(path, 0, "the header of the segment", "the other segments")
-        self.segment = Segment(0, path, fd, header)
+        self.segment = Segment(slot, path, fd, header)
         self.segment.file_bytes = files.size(fd)
 
     def blocks(self) -> Iterator[Block]:
@@ -115,6 +119,31 @@ class _Source:
             yield block
         raise damaged(segment.path, at, "the block there", "the blocks before it")
 
+    def groups(self) -> Iterator[Group]:
+        """The newest record of every key: from the hint, or the segment itself if that is missing.
+
+        Raises:
+            StoreDamaged: there is no hint, and the segment cannot be read.
+        """
+        segment = self.segment
+        try:
+            data = self._files.read_file(segment.path.with_suffix(HINT_SUFFIX))
+        except OSError:
+            data = b""
+        hint = decode_hint(data, segment.header, segment.file_bytes)
+        chunks = hint.chunks() if hint is not None else self.digest().chunks()
+        return chain.from_iterable(chunks)
+
+    def digest(self) -> Digest:
+        """The newest record of every key, from the segment itself.
+
+        Raises:
+            StoreDamaged: not all of it can be read.
+        """
+        digest = scan(self._files, self.segment)
+        self.require_whole()
+        return digest
+
     def require_whole(self) -> None:
         """Refuse a segment that does not end with its seal."""
         if not self.segment.is_sealed:
@@ -132,43 +161,28 @@ class _Source:
 
 
 Newest = dict[str, dict[str, int]]
+"""The place of the newest record of each key, by scope; the slot is the segment's in the run."""
 
 
 def _newest(sources: list[_Source]) -> Newest:
-    """The newest revision of each key of a run."""
+    """Where the newest record of each key of a run is."""
     newest: Newest = {}
     for source in sources:
-        for block in source.blocks():
-            columns = block.columns
-            revisions = columns.revision_list(block.header.first_revision)
-            for scope, key, revision in zip(
-                columns.spread(columns.scopes, ""), columns.keys, revisions, strict=True
-            ):
-                newest.setdefault(scope, {})[key] = revision
+        slot = source.segment.slot
+        for group in source.groups():
+            places = [place_at(slot, offset) for offset in group.offsets]
+            newest.setdefault(group.scope, {}).update(zip(group.keys, places, strict=True))
     return newest
 
 
 def _drop_superseded(newest: Newest, files: Files, path: Path) -> None:
     """Drop the keys that a later segment of the base has a record of."""
     with _Source(files, path) as source:
-        segment = source.segment
-        try:
-            data = files.read_file(path.with_suffix(HINT_SUFFIX))
-        except OSError:
-            data = b""
-        hint = decode_hint(data, segment.header, segment.file_bytes)
-        if hint is None:
-            digest = scan(files, segment)
-            source.require_whole()
-            chunks = digest.chunks()
-        else:
-            chunks = hint.chunks()
-        for chunk in chunks:
-            for group in chunk:
-                keys = newest.get(group.scope)
-                if keys:
-                    for key in group.keys:
-                        keys.pop(key, None)
+        for group in source.groups():
+            keys = newest.get(group.scope)
+            if keys:
+                for key in group.keys:
+                    keys.pop(key, None)
 
 
 class _Merge:
@@ -206,8 +220,9 @@ class _Merge:
             self._files.write(fd, self._header.encode(), 0)
             keeps_deletes = self._header.first_id > 1
             for source in self._sources:
+                slot = source.segment.slot
                 for block in source.blocks():
-                    self._add(block, _surviving(block, newest, keeps_deletes))
+                    self._add(block, _surviving(block, slot, newest, keeps_deletes))
             self._flush()
             last = self._sources[-1].segment.last_sequence
             self._write_block(SEAL, last, 0, 0, 0, 0, b"", b"")
@@ -290,17 +305,16 @@ class _Merge:
         return header
 
 
-def _surviving(block: Block, newest: Newest, keeps_deletes: bool) -> list[int]:
+def _surviving(block: Block, slot: int, newest: Newest, keeps_deletes: bool) -> list[int]:
     columns = block.columns
-    revisions = columns.revision_list(block.header.first_revision)
     scopes = columns.spread(columns.scopes, "")
     kinds = block.kinds()
+    start = place_at(slot, block.body_offset)
+    offsets = columns.offsets()[:-1]
     return [
         at
-        for at, (scope, key, revision) in enumerate(
-            zip(scopes, columns.keys, revisions, strict=True)
-        )
-        if newest[scope].get(key) == revision and (keeps_deletes or kinds[at] != DELETE)
+        for at, (scope, key, offset) in enumerate(zip(scopes, columns.keys, offsets, strict=True))
+        if newest[scope].get(key) == start + offset and (keeps_deletes or kinds[at] != DELETE)
     ]
 
 
