@@ -146,7 +146,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, About("Longest scope or key, in UTF-8.", STATE, "bytes", 1, MIB)
     ] = 65_536
     nesting_max: Annotated[
-        int, About("Deepest nesting of arrays and objects in a message.", STATE, "", 8, 512)
+        int, About("Deepest nesting of arrays and objects in a value.", STATE, "", 8, 512)
     ] = 128
     ops_max: Annotated[int, About("Most operations in one `state::update`.", STATE, "", 1)] = 1_024
     connections_max: Annotated[

@@ -5,14 +5,15 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from disk_story import Story, model_of, open_store, state_of
+from disk_story import DIRECTORY, NOTE, Story, model_of, open_store, state_of
 
 from iii_state.core.changes import Change
 from iii_state.core.commands import Get, ListScopes, ListValues, Set
 from iii_state.core.store import Durability
-from iii_state.errors import DiskFull, OutcomeUnknown, StateError, StoreReadOnly
+from iii_state.errors import DiskFull, OutcomeUnknown, StateError, StoreDamaged, StoreReadOnly
 from iii_state.stores.disk.recovery import RELAXED_GAP
 from iii_state.stores.disk.store import DiskStore
+from iii_state.testing.clocks import FakeClock
 from iii_state.testing.faulty_files import FaultyFiles
 
 
@@ -233,4 +234,59 @@ async def test_a_full_disk_gives_no_skipped_revision_away() -> None:
 
     assert outcome.change is not None
     assert outcome.change.revision == RELAXED_GAP + 2
+    await store.close()
+
+
+async def test_a_list_that_is_read_again_and_cannot_be_says_so() -> None:
+    """The commit that it waited for failed; it is read anew, beside the loop, and meets damage."""
+    files = FaultyFiles()
+    store = await open_store(files)
+    for number in range(1500):
+        store.execute(Set("a", f"{number}", b'"%06d"' % number))
+    await store.commit()
+    await store.close()
+    store = await open_store(files)
+    [path] = [path for path in files.paths() if b'"000700"' in files.contents(path)]
+    files.rot(path, files.contents(path).index(b'"000700"') + 3)
+    files.failing_sync = files.syncs + 1
+    store.execute(Set("a", "new", b"1"))
+    listed = store.execute(ListValues("a", 1 << 30))
+
+    await store.commit()
+
+    while (reading := listed.reading) is not None:
+        await reading
+        if listed.reading is reading:
+            listed.reading = None
+    assert listed.settled
+    assert isinstance(listed.failure, StoreDamaged)
+
+
+async def test_notes_outlive_a_new_segment_whose_first_block_finds_no_room() -> None:
+    """They are in the first block of each segment, and merging drops them from those before."""
+    files = FaultyFiles()
+
+    async def opened() -> DiskStore:
+        return await DiskStore.open(
+            DIRECTORY, clock_ms=FakeClock(), segment_bytes=64 << 10, history_bytes=0, files=files
+        )
+
+    store = await opened()
+    store.note(NOTE, "durable", b"precious")
+    for size in [20_000] * 12 + [9_000] * 4:
+        store.execute(Set("a", "k", b'"%b"' % (b"x" * size)))
+        await store.commit()
+    await store.compact()
+    fill(files)
+    files.room_bytes = (files.room_bytes or 0) + (64 << 10) + 3000
+    large = store.execute(Set("b", "k", b'"%b"' % (b"y" * 300_000)))
+    await store.commit()
+    assert isinstance(large.failure, DiskFull)
+    files.room_bytes = None
+    await store.compact()
+    await store.close()
+
+    store = await opened()
+
+    assert store.notes(NOTE) == {"durable": b"precious"}
     await store.close()

@@ -14,17 +14,23 @@ from iii_state.errors import StateError
 
 
 def ask(
-    target: Target, function_id: str, data: object, output: Format | None, *, missing: str = ""
+    target: Target,
+    function_id: str,
+    data: object,
+    output: Format | None,
+    *,
+    missing: str = "",
+    missing_code: str = "NOT_FOUND",
 ) -> bytes | None:
     """Call a function and give its result's JSON text, None when there is none.
 
     A failure is told on standard error and ends the program; `missing` is its hint when what is
-    asked about is not there.
+    asked about is not there, which the server says with `missing_code`.
     """
     try:
         return asyncio.run(_ask(target, function_id, data))
     except StateError as error:
-        if missing and error.wire_code == "NOT_FOUND":
+        if missing and error.wire_code == missing_code:
             error.details["hint"] = missing
         leave(error, output)
 

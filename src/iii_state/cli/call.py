@@ -37,7 +37,14 @@ def call(
       iii-state call orders::ship id=o-1 express=true
       iii-state call report::make --json @request.json --timeout 120
     """
-    result = ask(target, function, payload(members, data), output)
+    result = ask(
+        target,
+        function,
+        payload(members, data),
+        output,
+        missing="`iii-state call engine::functions::list` lists those there are",
+        missing_code="function_not_found",
+    )
     if result is not None:
         print_value(result, output)
 

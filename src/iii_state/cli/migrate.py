@@ -93,7 +93,10 @@ def migrate(
       iii-state migrate iii ./kv_store_data.db --data-dir ./data -o json | jq .keys
     """
     if data_dir.resolve().is_relative_to(old_dir.resolve()):
-        raise click.UsageError(f"{data_dir} is in {old_dir}, which is not to be touched")
+        raise click.UsageError(
+            f"{data_dir} is in {old_dir}, which is not to be touched; name another directory for "
+            f"the new store with --data-dir"
+        )
     as_json = output in ("json", "ndjson")
     try:
         _require_empty(data_dir)

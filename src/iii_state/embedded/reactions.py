@@ -66,7 +66,7 @@ class LocalReactions:
         """End the reactions: those that run are waited for.
 
         Unless `in_flight_only`, first all changes up to now are delivered, but for those that
-        cannot be yet: paused, or waiting for another attempt or a newer change.
+        cannot be yet: paused, waiting for another attempt or a newer change, or not readable.
         """
         await self._engine.commits.settled()
         revision = self._engine.store.executed_revision
@@ -82,8 +82,10 @@ class LocalReactions:
         for _ in range(2):
             # What a reaction that has just ended made ready starts in a turn of its own.
             await asyncio.sleep(0)
+            is_stuck = self._engine.reactions.is_stuck
             for status in self._engine.reactions.snapshot():
-                if status.owner is self and status.cursor < revision and _is_busy(status):
+                is_ours = status.owner is self and status.cursor < revision
+                if is_ours and _is_busy(status, is_stuck=is_stuck):
                     return True
         return False
 
@@ -104,6 +106,9 @@ class LocalReactions:
             result = function(event)
             if inspect.isawaitable(result):
                 result = await result
+        except asyncio.CancelledError:  # this one, or what it waited for
+            call.fail(Failure("invocation_stopped", "The reaction was cancelled"))
+            raise
         except Exception as error:  # whatever a reaction raises is its failure, not ours
             log.exception("a reaction failed on revision %d", event.revision)
             call.fail(Failure("invocation_failed", str(error), traceback.format_exc()))
@@ -111,6 +116,7 @@ class LocalReactions:
             call.answer(b"false" if result is False else b"null")
 
 
-def _is_busy(status: BindingStatus) -> bool:
+def _is_busy(status: BindingStatus, *, is_stuck: bool) -> bool:
     # One that reads on may have to wait for what sleeps.
-    return status.in_flight > 0 or (status.condition == "behind" and not status.sleeping)
+    reads_on = status.condition == "behind" and not status.sleeping and not is_stuck
+    return status.in_flight > 0 or reads_on

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import count
 
 from iii_state.core.bindings import Binding
+from iii_state.core.changes import Change
 from iii_state.core.checkpoints import Checkpoint, Pending
 from iii_state.core.deliveries import Deliveries, Limits
 from iii_state.core.policies import Policy
@@ -20,7 +21,7 @@ from iii_state.engine.feed import Feed
 from iii_state.engine.followers import Follower
 from iii_state.engine.initial import InitialEntries
 from iii_state.engine.timers import Timers
-from iii_state.errors import InvalidRequest, RevisionCompacted
+from iii_state.errors import InvalidRequest, RevisionCompacted, StoreDamaged
 
 log = logging.getLogger("iii_state.reactions")
 
@@ -75,6 +76,8 @@ class Beginnings:
     def begin(self, binding: Binding) -> Follower:
         """A follower where the binding is to begin, or, if it is durable, where it stopped.
 
+        Nothing has changed when it fails, and nobody knows of the follower yet.
+
         Raises:
             StateError: the store cannot read what a durable binding left unfinished.
         """
@@ -96,8 +99,6 @@ class Beginnings:
                 entries,
                 partial(self._turns.touch, follower),
             )
-        if config.durable is not None:
-            self._durables.serve(config.durable, follower)
         return follower
 
     def _place(self, binding: Binding) -> tuple[Checkpoint, int | None]:
@@ -129,7 +130,7 @@ class Beginnings:
             elif pending.revision <= entries_up_to:
                 entries.append(pending)
             else:
-                deliveries.take_up(pending, self._feed.change(pending.revision), now_ms)
+                deliveries.take_up(pending, self._change(pending.revision), now_ms)
         if deliveries.counters.lost:
             log.warning(
                 "binding %.200s: %d changes that it had not handled yet are no longer kept",
@@ -137,3 +138,15 @@ class Beginnings:
                 deliveries.counters.lost,
             )
         return entries
+
+    def _change(self, revision: int) -> Change | None:
+        """A change; None if it is no longer kept, or damaged: it would hold up the others for ever.
+
+        Raises:
+            StateError: the store cannot read now.
+        """
+        try:
+            return self._feed.change(revision)
+        except StoreDamaged as error:
+            log.error("the change %d is lost to a durable trigger: %s", revision, error)
+            return None

@@ -97,8 +97,8 @@ class WorkerCall(Call, gc=False):
                 Failure(
                     "payload_too_large",
                     f"The answer of {shortened(self.function_id)} takes {len(text)} bytes, more "
-                    f"than the {caller.message_bytes_max} that this client can receive; ask for "
-                    f"less at a time, or use a newer SDK",
+                    f"than the {caller.message_bytes_max} that this client can receive; a write "
+                    f"was carried out all the same. Ask for less at a time, or use a newer SDK",
                 )
             )
             return

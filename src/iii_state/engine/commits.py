@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from iii_state.core.changes import Change
-from iii_state.core.commands import Command, Count, Get, Outcome
+from iii_state.core.commands import WRITES, Command, Count, Get, Outcome, Transact
 from iii_state.core.store import Store
 from iii_state.engine.calls import Call
 from iii_state.engine.expiries import Expiries
@@ -74,9 +74,11 @@ class Commits:
         Raises:
             StateError: the store refuses; nothing changed and the call is not answered.
         """
+        if self._is_broken:
+            _require_read(command)
         expiries = self.expiries
         if expiries.is_used:
-            expiries.sweep()
+            expiries.expire_before(command)
         try:
             outcome = self._store.execute(command)
         except StorageError as error:
@@ -98,7 +100,7 @@ class Commits:
     def peek(self, command: Get | Count) -> Outcome:
         """What there is after all that was submitted, be it durable or not."""
         if self.expiries.is_used:
-            self.expiries.sweep()
+            self.expiries.expire_before(command)
         return self._store.execute(command)
 
     def await_note(self, call: Call, outcome: Outcome, answer: Answer) -> None:
@@ -125,7 +127,7 @@ class Commits:
         self._stopping = True
         self._wakeup.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task])  # it may have been cancelled with all other tasks
 
     async def _run(self) -> None:
         try:
@@ -140,6 +142,9 @@ class Commits:
                 if answered:
                     await self._gather(answered)
             await self._commit()
+        except asyncio.CancelledError:
+            self._break()
+            raise
         except Exception:
             log.critical("the store failed in a way that it should not", exc_info=True)
             self._break()
@@ -194,6 +199,8 @@ class Commits:
                     answer(call, outcome)
                 except StateError as error:
                     call.fail_with(error)
+                except Exception:
+                    self._fail_to_answer(call)
             else:
                 is_whole = False
                 self._fail(call, outcome.failure)
@@ -225,9 +232,7 @@ class Commits:
 
     def _wait(self, call: Call, answer: Answer, outcome: Outcome) -> None:
         if self._is_broken:
-            self._fail(
-                call, StoreReadOnly("Writes are refused since the server failed; restart it")
-            )
+            self._fail(call, _refusal())
             return
         if not self._waiting:
             self._idle.clear()
@@ -241,6 +246,16 @@ class Commits:
         caller = call.caller
         if caller is not None:
             caller.in_flight.add(weight)
+
+    def _fail_to_answer(self, call: Call) -> None:
+        """A fault of ours, met while a call was answered; the others are answered all the same."""
+        log.critical("a call was not answered as it should be", exc_info=True)
+        call.fail_with(
+            OutcomeUnknown(
+                "The server failed while it made the answer; if this was a write, it was carried "
+                "out. See the server's log"
+            )
+        )
 
     def _fail(self, call: Call, failure: StateError) -> None:
         self._note(failure)
@@ -280,6 +295,9 @@ class Commits:
             log.error("reading a list failed: %s", error)
             call.fail(Failure("STORAGE_ERROR", f"The list cannot be read: {error}"))
             return
+        except Exception:
+            self._fail_to_answer(call)
+            return
         if not outcome.settled:
             self._wait(call, answer, outcome)
         elif outcome.failure is not None:
@@ -289,3 +307,19 @@ class Commits:
                 answer(call, outcome)
             except StateError as error:
                 call.fail_with(error)
+            except Exception:
+                self._fail_to_answer(call)
+
+
+def _require_read(command: Command) -> None:
+    """Refuse a write before it is carried out.
+
+    Raises:
+        StoreReadOnly: it is one.
+    """
+    if isinstance(command, (*WRITES, Transact)):
+        raise _refusal()
+
+
+def _refusal() -> StoreReadOnly:
+    return StoreReadOnly("Writes are refused since the server failed; restart it")

@@ -46,7 +46,7 @@ class RepeatOptions(msgspec.Struct, gc=False, kw_only=True):
 class WriteOptions(RepeatOptions, gc=False, kw_only=True):
     """What a write that makes one commit may ask for."""
 
-    with_revision: bool = False
+    with_revision: bool | None = None
     if_revision: Revision | None = None
 
 

@@ -58,8 +58,14 @@ class Dispatcher:
         self._absences = Absences()
         self._turn_planned = False
         self._may_read = True
+        self._unreadable: set[Feed | Follower] = set()
         self._stopped = False
         self._payload: tuple[Change, bytes] | None = None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the latest attempt to read, for somebody who is behind, failed."""
+        return bool(self._unreadable)
 
     def committed(self, changes: Sequence[Change]) -> None:
         """Start what a commit made ready."""
@@ -89,6 +95,7 @@ class Dispatcher:
 
     def forget(self, follower: Follower) -> None:
         """Forget a follower that has gone."""
+        self._unreadable.discard(follower)
         self._absences.end(follower)
         if follower.alarm is not None:
             follower.alarm.cancel()
@@ -136,8 +143,10 @@ class Dispatcher:
                 is_over = initial.read_on(milliseconds(self._timers))
             except StateError as error:
                 log.error("entries cannot be read for %s: %s", follower.name, error)
+                self._unreadable.add(follower)
                 self._timers.call_later(READ_AGAIN_S, partial(self.touch, follower))
                 return
+            self._unreadable.discard(follower)
             if not is_over:
                 if initial.is_early:
                     self._early[follower] = None
@@ -153,8 +162,10 @@ class Dispatcher:
         except StateError as error:
             log.error("changes cannot be read for the bindings that are behind: %s", error)
             self._may_read = False
+            self._unreadable.add(self._feed)
             self._timers.call_later(READ_AGAIN_S, self._read_again)
             return
+        self._unreadable.discard(self._feed)
         if self._feed.has_unread:
             self._plan_turn()
 

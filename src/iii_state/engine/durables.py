@@ -94,8 +94,21 @@ class Durables:
         definition = self._defined.get(name)
         return definition.initial_up_to if definition is not None else None
 
-    def serve(self, name: str, follower: Follower) -> None:
-        """Begin to serve a name that nobody serves. Where it begins is written down."""
+    def is_put_off(self, name: str) -> bool:
+        """Whether a durable binding is known, but not served: it could not go on."""
+        return name in self._defined and name not in self._served
+
+    def keep(self, follower: Follower) -> None:
+        """Write down how far a binding has got, if it is durable."""
+        name = follower.binding.config.durable
+        if name is not None:
+            self._save(name, follower)
+
+    def serve(self, follower: Follower) -> None:
+        """Begin to serve a binding, if it is durable. Where it begins is written down."""
+        name = follower.binding.config.durable
+        if name is None:
+            return
         self._served[name] = follower
         saved = self._ledger.checkpoint(name)
         if saved is not None:
@@ -110,9 +123,8 @@ class Durables:
             self._defined[name] = definition
             self._ledger.define(definition)
 
-    def forget(self, follower: Follower) -> None:
-        """Forget a durable binding that has been dropped, for good."""
-        name = follower.binding.config.durable or ""
+    def forget(self, name: str) -> None:
+        """Forget a durable binding that is not served any more, for good."""
         self._defined.pop(name, None)
         self._ledger.forget(name)
 

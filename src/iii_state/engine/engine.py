@@ -295,7 +295,7 @@ class Engine:
             function.member if function is not None else messages.function_member(function_id),
             frame.data,
             frame.invocation_id,
-            None if frame.metadata is ABSENT else bytes(frame.metadata),
+            None if frame.metadata is ABSENT else sent(frame.metadata),
             worker.origin
             if frame.traceparent is frame.baggage is None
             else self._chains.origin(worker, frame.traceparent, frame.baggage),

@@ -7,13 +7,22 @@ wall clock is read once, and time goes on from there evenly, whatever happens to
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 
 import msgspec
 
 from iii_state.core.changes import Origin
-from iii_state.core.commands import Command, Delete, Outcome, Set, Transact, Write
+from iii_state.core.commands import (
+    Command,
+    Delete,
+    Get,
+    GetMany,
+    Outcome,
+    Set,
+    Transact,
+    Write,
+)
 from iii_state.core.store import Store
 from iii_state.engine.timers import Timer, Timers
 from iii_state.errors import StateError
@@ -105,26 +114,58 @@ class Expiries:
             entry = outcome.change.entry
             self._follow(command, entry.expires_at_ms if entry is not None else 0)
 
-    def sweep(self, count_max: int | None = None) -> None:
-        """Expire what is due, as changes of their own."""
+    def expire_before(self, command: Command) -> None:
+        """Expire what a command would see, or write over, after its time.
+
+        Of what else is due a part expires in each turn, so that many keys hold up nobody.
+        """
         now_ms = self.now_ms
-        if not self._due or self._due[0][0] > now_ms or self._resumes_at_ms > now_ms:
+        if not self._is_due(now_ms):
             return
-        left = len(self._due) if count_max is None else count_max
+        if isinstance(command, Get | Write):
+            self._expire_places(((command.scope, command.key),), now_ms)
+        elif isinstance(command, GetMany):
+            self._expire_places(command.places, now_ms)
+        elif isinstance(command, Transact):
+            touched = (*command.guards, *command.writes)
+            self._expire_places([(each.scope, each.key) for each in touched], now_ms)
+        else:
+            self._sweep(len(self._due))
+
+    def _expire_places(self, places: Iterable[Place], now_ms: int) -> None:
+        for place in places:
+            if self._times.get(place, now_ms + 1) <= now_ms and not self._expire(place, now_ms):
+                break
+
+    def _sweep(self, count_max: int) -> None:
+        """Expire so many of those that are due, the oldest first."""
+        now_ms = self.now_ms
+        if not self._is_due(now_ms):
+            return
+        left = count_max
         while self._due and self._due[0][0] <= now_ms and left:
             expires_at_ms, place = self._due[0]
             if self._times.get(place) == expires_at_ms:
-                try:
-                    self._store.execute(Delete(*place, Origin(), CAUSE))
-                except StateError as error:
-                    log.warning("keys that expired are not deleted for now: %s", error.message)
-                    self._resumes_at_ms = now_ms + int(AGAIN_S * 1000)
+                if not self._expire(place, now_ms):
                     break
-                self._set(place, None)
                 left -= 1
             heappop(self._due)
-        self.commit()
         self._plan()
+
+    def _is_due(self, now_ms: int) -> bool:
+        return bool(self._due) and self._due[0][0] <= now_ms and self._resumes_at_ms <= now_ms
+
+    def _expire(self, place: Place, now_ms: int) -> bool:
+        """Delete a key, as a change of its own; says whether the store does so."""
+        try:
+            self._store.execute(Delete(*place, Origin(), CAUSE))
+        except StateError as error:
+            log.warning("keys that expired are not deleted for now: %s", error.message)
+            self._resumes_at_ms = now_ms + int(AGAIN_S * 1000)
+            return False
+        self._set(place, None)
+        self.commit()
+        return True
 
     def _follow(self, write: Write, expires_at_ms: int) -> None:
         place = write.scope, write.key
@@ -162,5 +203,5 @@ class Expiries:
 
     def _wake(self) -> None:
         self._timer = None
-        self.sweep(EXPIRED_PER_TURN_MAX)
+        self._sweep(EXPIRED_PER_TURN_MAX)
         self._plan()

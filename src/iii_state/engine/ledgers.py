@@ -81,7 +81,11 @@ class Ledger(Protocol):
         """Keep a definition, instead of the one of the same name."""
 
     def checkpoint(self, name: str) -> Checkpoint | None:
-        """The latest checkpoint of a durable binding; None if there is none."""
+        """The latest checkpoint of a durable binding; None if there is none.
+
+        Raises:
+            StateError: there is one that cannot be read.
+        """
 
     def save(self, name: str, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint, instead of the one before."""

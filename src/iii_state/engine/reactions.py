@@ -92,6 +92,15 @@ class Reactions:
         self._owned: dict[Hashable, dict[str, Follower]] = {}
         self._take_over()
 
+    def is_put_off(self, name: str | None) -> bool:
+        """Whether a durable binding could not go on after the start, so that nobody serves it."""
+        return name is not None and self._durables.is_put_off(name)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the store could not be read, a moment ago, for bindings that are behind."""
+        return self._turns.is_stuck
+
     @property
     def enabled(self) -> bool:
         """Whether changes are delivered.
@@ -129,15 +138,21 @@ class Reactions:
         if follower is not None and name is not None and not continues:
             _require_alone(follower, binding)
         self._durables.require_room(binding)
+        begun = None
         if not continues:
             self._beginnings.require_start(binding)
+            if follower is not None:
+                self._durables.keep(follower)
+            begun = self._beginnings.begin(binding)  # may fail: then the other one stays
         if of_id is not None:
             self._let_go(of_id, binding)
-        if follower is not None and not continues and not follower.gone:
-            self._drop(follower)
-        if follower is None or follower.gone:
-            follower = self._beginnings.begin(binding)
+        if begun is not None:
+            if follower is not None and not follower.gone:
+                self._drop(follower)
+            self._durables.serve(begun)
             _warn_of_unknown_members(binding)
+            follower = begun
+        assert follower is not None, "it goes on, or has begun"
         follower.join(binding, owner)
         self._bound[binding.id] = follower
         self._owned.setdefault(owner, {})[binding.id] = follower
@@ -165,13 +180,14 @@ class Reactions:
             NotFound: there is no durable binding of that name.
         """
         follower = self._durables.get(name)
-        if follower is None:
+        if follower is not None:
+            self._drop(follower)
+            checkpoint = self._durables.checkpoint(name)
+            if checkpoint is not None:
+                self._letters.take_back(name, checkpoint)
+        elif not self._durables.is_put_off(name):
             raise NotFound(f"No durable trigger with the name {name!r} is known")
-        self._drop(follower)
-        checkpoint = self._durables.checkpoint(name)
-        if checkpoint is not None:
-            self._letters.take_back(name, checkpoint)
-        self._durables.forget(follower)
+        self._durables.forget(name)
 
     def detach(self, owner: Hashable) -> None:
         """Keep the places of an owner that has gone, for the length of the window.
@@ -287,7 +303,7 @@ class Reactions:
         """Hold the places of the durable bindings that an earlier process left."""
         for definition in self._durables.definitions():
             try:
-                self._beginnings.begin(definition.binding())
+                self._durables.serve(self._beginnings.begin(definition.binding()))
             except StateError as error:
                 log.error("durable trigger %r cannot go on yet: %s", definition.name, error)
 

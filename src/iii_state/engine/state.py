@@ -47,7 +47,7 @@ class GetRequest(msgspec.Struct, gc=False):
 
     scope: str
     key: str
-    with_revision: bool = False
+    with_revision: bool | None = None
 
 
 class DeleteRequest(WriteOptions, gc=False):
@@ -73,7 +73,7 @@ class UpdateRequest(WriteOptions, gc=False):
     scope: str
     key: str
     ops: Raw
-    strict: bool = False
+    strict: bool | None = None
 
 
 class ScopeRequest(msgspec.Struct):
@@ -162,7 +162,7 @@ class StateFunctions:
             decode_operations(text, self._settings.ops_max),
             call.origin,
             self._settings.value_bytes_max,
-            request.strict,
+            request.strict is True,
         )
         answer = _written_with_revision if request.with_revision else _written
         self._write(call, request, command, answer)

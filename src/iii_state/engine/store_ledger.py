@@ -15,8 +15,10 @@ import msgspec
 from iii_state.core.checkpoints import Checkpoint
 from iii_state.core.commands import Outcome
 from iii_state.core.dead_letters import DeadLetter
+from iii_state.core.names import quoted
 from iii_state.core.store import Store
 from iii_state.engine.ledgers import Definition
+from iii_state.errors import StoreTooNew
 
 log = logging.getLogger("iii_state.reactions")
 
@@ -54,7 +56,16 @@ class StoreLedger:
     def checkpoint(self, name: str) -> Checkpoint | None:
         """See `Ledger.checkpoint`."""
         payload = self._store.notes(CHECKPOINT).get(name)
-        return msgspec.msgpack.decode(payload, type=Checkpoint) if payload is not None else None
+        if payload is None:
+            return None
+        try:
+            return msgspec.msgpack.decode(payload, type=Checkpoint)
+        except msgspec.MsgspecError as error:
+            raise StoreTooNew(
+                f"Where the durable trigger {quoted(name)} stopped is written in a form that this "
+                f"version does not read ({error}); use the version that wrote it, or delete the "
+                f"trigger and bind it anew"
+            ) from error
 
     def save(self, name: str, checkpoint: Checkpoint) -> None:
         """See `Ledger.save`."""

@@ -79,6 +79,10 @@ class TriggerFunctions:
         if request.action == "list":
             _answer(call, {"triggers": [_trigger(each) for each in self._reactions.snapshot()]})
             return
+        if request.action == "delete" and self._reactions.is_put_off(request.name):
+            self._reactions.delete(request.name or "")
+            self._answer_once_durable(call, {"deleted": True})
+            return
         status = self._status(request)
         name = status.binding.config.durable or status.binding.id
         if request.action == "show":
@@ -102,7 +106,10 @@ class TriggerFunctions:
                 return status
         name, trigger_id = request.name, request.id
         said = f"name {quoted(name)}" if name is not None else f"id {quoted(trigger_id or '')}"
-        raise NotFound(f"There is no state trigger with the {said}; `list` tells which there are")
+        raise NotFound(
+            f"There is no state trigger with the {said}; `list` of state::triggers tells "
+            f"which there are"
+        )
 
     def _delete(self, status: BindingStatus) -> None:
         name = status.binding.config.durable

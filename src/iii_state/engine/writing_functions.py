@@ -89,7 +89,7 @@ class WriteRequest(msgspec.Struct, gc=False):
     key: str
     value: Raw = ABSENT
     ops: Raw = ABSENT
-    strict: bool = False
+    strict: bool | None = None
     ttl_ms: int | None = None
 
 
@@ -181,7 +181,8 @@ class WritingFunctions:
         # The values of operations stand two levels deep in the list.
         check_value(text, settings.nesting_max + 2)
         operations = decode_operations(text, settings.ops_max)
-        return Update(scope, key, operations, origin, settings.value_bytes_max, request.strict)
+        is_strict = request.strict is True
+        return Update(scope, key, operations, origin, settings.value_bytes_max, is_strict)
 
     def _touch(self, call: Call, request: TouchRequest) -> None:
         scope, key = request.scope, request.key

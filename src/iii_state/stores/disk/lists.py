@@ -64,9 +64,15 @@ class Lists:
             LimitExceeded: more bytes than the caller takes.
             StoreDamaged, StorageError: a value cannot be read.
         """
+        outcome = Outcome()
+        self.read_into(outcome, command, revision)
+        return outcome
+
+    def read_into(self, outcome: Outcome, command: Several, revision: int) -> None:
+        """The same, into an outcome that may be that of an earlier reading."""
         # What is read later is put into the list of values: it stays the same one.
         values: list[Any] = []
-        outcome = Outcome(values=values)
+        outcome.values = values
         if isinstance(command, ListScopes):
             names, shows_pending = scope_names(self._index, self._overlay.scopes)
             outcome.settled = not shows_pending
@@ -82,11 +88,10 @@ class Lists:
                 steps = self._keys(command, pending, values)
             elif isinstance(command, Count) and not command.prefix:
                 values += self._figures(command.scope, pending)
-                return outcome
+                return
             else:
                 steps = self._pages.steps(command, pending, revision, values)
             self._run(outcome, steps)
-        return outcome
 
     def _values(
         self, command: ListValues, pending: dict[str, Change] | None, values: list[Any]
@@ -159,6 +164,7 @@ class Lists:
     async def _go_on(
         self, outcome: Outcome, steps: Steps, step: Reading | asyncio.Event | None
     ) -> None:
+        values = outcome.values
         try:
             while True:
                 read: Any = None
@@ -174,7 +180,8 @@ class Lists:
         except StopIteration:
             pass
         except StateError as failure:
-            outcome.failure = failure
+            if outcome.values is values:  # else it was read anew, since a commit failed
+                outcome.failure = failure
         finally:
             steps.close()
 

@@ -65,7 +65,7 @@ class NextSegment(msgspec.Struct, frozen=True):
 class Log:
     """Blocks go behind one another in the active segment.
 
-    One `append` or `sync` at a time, from any thread. `do_chores` may run beside them. After a
+    One `append` at a time, from any thread; `sync` and `do_chores` may run beside it. After a
     failed write or sync (`failure`) nothing is written any more. In a `shortage` every step before
     the block itself can be taken again.
     """
@@ -130,6 +130,11 @@ class Log:
         return self.active.end
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the active segment has no block yet."""
+        return self.active.end == SEGMENT_HEADER_BYTES
+
+    @property
     def file_bytes(self) -> int:
         """What the active segment takes on disk."""
         return self._runway.end if self._runway is not None else self.active.end
@@ -139,7 +144,7 @@ class Log:
     def will_roll(self, block_bytes: int) -> bool:
         """Whether a block of that length goes into a new segment."""
         active = self.active
-        if active.is_sealed or active.end == SEGMENT_HEADER_BYTES:
+        if active.is_sealed or self.is_empty:
             return False
         return active.end + block_bytes > self.segment_bytes
 
@@ -293,6 +298,16 @@ class Log:
             return self._failed(error)
         self.is_hindered = True
         return self.shortage
+
+    def give_up(self, error: Exception) -> StateError:
+        """Write nothing more after a fault that nobody foresaw; what it means for what waited."""
+        self.is_hindered = True
+        self.failure = OutcomeUnknown(
+            f"the server failed as it wrote ({type(error).__name__}): whether the last writes "
+            f"survive is not known; reads go on, writes are refused until a restart",
+            file=str(self.active.path),
+        )
+        return self.failure
 
     def _failed(self, error: OSError) -> StateError:
         """Note what came in the way of writing or syncing blocks.

@@ -23,6 +23,7 @@ from iii_state.stores.disk.format import SEGMENT_HEADER_BYTES, decode_segment_he
 from iii_state.stores.disk.hints import HINT_SUFFIX, Group, Hint, apply_head, decode_hint
 from iii_state.stores.disk.index import Index, place_at
 from iii_state.stores.disk.log import Log
+from iii_state.stores.disk.notes import Notes
 from iii_state.stores.disk.retention import Retention
 from iii_state.stores.disk.segment import Segment, Segments
 
@@ -62,6 +63,7 @@ class Maintenance:
         segments: Segments,
         log_: Log,
         retention: Retention,
+        notes: Notes,
         clock_ms: Callable[[], int],
         executor: Executor,
         forget: Callable[[Segment], None],
@@ -72,6 +74,7 @@ class Maintenance:
         self._files = segments.files
         self._log = log_
         self._retention = retention
+        self._notes = notes
         self._clock_ms = clock_ms
         self._executor = executor
         self._forget = forget
@@ -81,6 +84,7 @@ class Maintenance:
         self._retired: list[Segment] = []
         self._unfinished: list[Segment] = []
         self._replaced: list[Segment] = []
+        self._is_put_off = False
         self._is_damaged = False
         self._is_closing = False
 
@@ -95,6 +99,8 @@ class Maintenance:
             self._log.retired.clear()
             self._retention.trim(self._retention.held())
             self._log.base_revision = self._retention.revision
+            self.start()
+        elif self._is_put_off and not self._log.is_empty:
             self.start()
 
     def _chore_done(self, chore: asyncio.Future[None]) -> None:
@@ -168,6 +174,10 @@ class Maintenance:
     # -- compaction -----------------------------------------------------------------------------
 
     def _next_run(self) -> list[Segment] | None:
+        # Only the first block of a segment has the notes; merging drops them from earlier ones.
+        self._is_put_off = self._log.is_empty and bool(self._notes.durable)
+        if self._is_put_off:
+            return None
         base = self._retention.base
         total = sum(segment.end for segment in base)
         run_bytes_max = max(self._log.segment_bytes, min(total // RUN_SHARE, RUN_BYTES_MAX))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import takewhile
@@ -35,13 +36,14 @@ from iii_state.errors import (
     LimitExceeded,
     RevisionCompacted,
     StateError,
+    Stopped,
     StoreDamaged,
     StoreReadOnly,
     TooManyFiles,
 )
 from iii_state.stores.disk.feed import History
 from iii_state.stores.disk.files import Files
-from iii_state.stores.disk.format import RECORD_PREFIX_BYTES, SEGMENT_HEADER_BYTES
+from iii_state.stores.disk.format import RECORD_PREFIX_BYTES
 from iii_state.stores.disk.index import place_at
 from iii_state.stores.disk.lists import Lists
 from iii_state.stores.disk.lock import Lock
@@ -57,6 +59,8 @@ from iii_state.stores.disk.retention import Retention
 from iii_state.stores.disk.segment import Segment
 from iii_state.stores.disk.writer import Writer
 from iii_state.stores.recent import RecentChanges, bounded
+
+log = logging.getLogger("iii_state.stores.disk")
 
 VALUE_BYTES_MAX = 1 << 30
 """No value may have more bytes, so that a block stays below 4 GiB."""
@@ -124,6 +128,7 @@ class DiskStore:
             self._segments,
             log,
             retention,
+            self._notes,
             clock_ms,
             self._background,
             self._history.forget,
@@ -181,9 +186,7 @@ class DiskStore:
         )
         if durability == "interval":
             store._writer.start_syncing(sync_interval_ms / 1000)
-        if store._log.position > SEGMENT_HEADER_BYTES or not store._notes.durable:
-            # An earlier segment may have the notes as long as the newest one is empty.
-            store._maintenance.start()
+        store._maintenance.start()
         if store._index.keys > FREEZE_ABOVE_KEYS:
             gc.freeze()
         return store
@@ -411,10 +414,17 @@ class DiskStore:
                 segment, offset, lengths = await self._writer.write(
                     batch, self._notes.durable, self._revision
                 )
+                self._apply(batch, segment, offset, lengths)
             except StateError as failure:
                 self._fail(failure)
                 break
-            self._apply(batch, segment, offset, lengths)
+            except Exception as error:
+                log.critical("a commit failed as it should not", exc_info=True)
+                self._fail(self._log.give_up(error))
+                break
+            except asyncio.CancelledError:
+                self._fail(Stopped("The store stopped while this write waited for the disk"))
+                raise
             del self._flying[0]
             durable += batch.changes
         self._maintenance.tend()
@@ -463,7 +473,7 @@ class DiskStore:
         What was executed on top of a batch that failed saw values that will never be. Reads are
         run again over what is durable.
         """
-        is_known = isinstance(failure, DiskFull | StoreReadOnly | TooManyFiles)
+        is_known = isinstance(failure, DiskFull | Stopped | StoreReadOnly | TooManyFiles)
         later = failure if is_known else read_only(failure)
         batches, self._flying = [*self._flying, *self._staged], []
         self._staged = [Batch()]
@@ -484,12 +494,14 @@ class DiskStore:
         if isinstance(command, Transact):
             outcome.failure, outcome.failed, outcome.settled = failure, (), True
             return
+        outcome.reading = None
         try:
-            again = self._read(command)
+            if isinstance(command, Get):
+                outcome.entry = self._durable(command.scope, command.key)
+            else:
+                self._lists.read_into(outcome, command, self._revision)
         except StateError as error:
-            again = Outcome(failure=error)
-        outcome.entry, outcome.values = again.entry, again.values
-        outcome.reading, outcome.failure = again.reading, again.failure
+            outcome.failure = error
         outcome.settled = True
 
     # -- feed and figures -----------------------------------------------------------------------

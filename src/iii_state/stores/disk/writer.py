@@ -13,7 +13,6 @@ from typing import TypeVar
 from iii_state.core.store import Durability
 from iii_state.errors import StateError
 from iii_state.stores.disk.format import (
-    SEGMENT_HEADER_BYTES,
     NoteItem,
     Payload,
     encode_changes,
@@ -77,7 +76,7 @@ class Writer:
 
     def _begins_segment(self, payload: Payload) -> bool:
         log = self._log
-        is_first = log.active.is_sealed or log.position == SEGMENT_HEADER_BYTES
+        is_first = log.active.is_sealed or log.is_empty
         return is_first or log.will_roll(payload.block_bytes)
 
     def _put(self, block: PlacedBlock) -> None:
