@@ -101,8 +101,8 @@ class History:
                 continue
             offset = segment.signposts.before(after + 1)
             while offset < segment.end:
-                block, offset = self._read(segment, offset)
-                if block is not None and block.header.last_revision > after:
+                block, offset = self._read(segment, offset, after)
+                if block is not None:
                     yield from self._changes(block, after)
 
     def entry_at(self, revision: int) -> Entry | None:
@@ -156,14 +156,17 @@ class History:
             raise damaged(segment.path, offset, "the block there", "the other blocks")
         return BlockRecords.of(header, columns, offset)
 
-    def _read(self, segment: Segment, offset: int) -> tuple[Block | None, int]:
-        """The block at an offset (None for a seal), and where the next one begins."""
+    def _read(self, segment: Segment, offset: int, after: int) -> tuple[Block | None, int]:
+        """The block at an offset, and where the next one begins.
+
+        None for a seal, and for one without changes above a revision: it may be damaged.
+        """
         kept = self._blocks.get((segment.slot, offset))
         if kept is not None:
             self._blocks.move_to_end((segment.slot, offset))
             return kept, offset + kept.header.block_bytes
         header = self._header(segment, offset)
-        if header.kind != RECORDS:
+        if header.kind != RECORDS or header.last_revision <= after:
             return None, offset + header.block_bytes
         size = header.meta_bytes + header.body_bytes
         payload = self._bytes(segment, size, offset + BLOCK_HEADER_BYTES)
