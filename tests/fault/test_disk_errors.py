@@ -8,9 +8,10 @@ import pytest
 from disk_story import DIRECTORY, NOTE, Story, model_of, open_store, state_of
 
 from iii_state.core.changes import Change
-from iii_state.core.commands import Get, ListScopes, ListValues, Set
+from iii_state.core.commands import Delete, Get, ListScopes, ListValues, Set
 from iii_state.core.store import Durability
 from iii_state.errors import DiskFull, OutcomeUnknown, StateError, StoreDamaged, StoreReadOnly
+from iii_state.stores.disk.inspection import check_store
 from iii_state.stores.disk.recovery import RELAXED_GAP
 from iii_state.stores.disk.store import DiskStore
 from iii_state.testing.clocks import FakeClock
@@ -262,21 +263,14 @@ async def test_a_list_that_is_read_again_and_cannot_be_says_so() -> None:
     assert isinstance(listed.failure, StoreDamaged)
 
 
-async def test_notes_outlive_a_new_segment_whose_first_block_finds_no_room() -> None:
-    """They are in the first block of each segment, and merging drops them from those before."""
-    files = FaultyFiles()
+async def opened_without_history(files: FaultyFiles) -> DiskStore:
+    return await DiskStore.open(
+        DIRECTORY, clock_ms=FakeClock(), segment_bytes=64 << 10, history_bytes=0, files=files
+    )
 
-    async def opened() -> DiskStore:
-        return await DiskStore.open(
-            DIRECTORY, clock_ms=FakeClock(), segment_bytes=64 << 10, history_bytes=0, files=files
-        )
 
-    store = await opened()
-    store.note(NOTE, "durable", b"precious")
-    for size in [20_000] * 12 + [9_000] * 4:
-        store.execute(Set("a", "k", b'"%b"' % (b"x" * size)))
-        await store.commit()
-    await store.compact()
+async def refuse_first_block(store: DiskStore, files: FaultyFiles) -> None:
+    """Roll, find no room for the block that follows, and merge what is behind."""
     fill(files)
     files.room_bytes = (files.room_bytes or 0) + (64 << 10) + 3000
     large = store.execute(Set("b", "k", b'"%b"' % (b"y" * 300_000)))
@@ -284,9 +278,38 @@ async def test_notes_outlive_a_new_segment_whose_first_block_finds_no_room() -> 
     assert isinstance(large.failure, DiskFull)
     files.room_bytes = None
     await store.compact()
+
+
+async def test_notes_outlive_a_new_segment_whose_first_block_finds_no_room() -> None:
+    """They are in the first block of each segment, and merging drops them from those before."""
+    files = FaultyFiles()
+    store = await opened_without_history(files)
+    store.note(NOTE, "durable", b"precious")
+    for size in [20_000] * 12 + [9_000] * 4:
+        store.execute(Set("a", "k", b'"%b"' % (b"x" * size)))
+        await store.commit()
+    await refuse_first_block(store, files)
     await store.close()
 
-    store = await opened()
+    store = await opened_without_history(files)
 
     assert store.notes(NOTE) == {"durable": b"precious"}
+    await store.close()
+
+
+async def test_the_newest_revision_is_known_though_its_delete_was_merged_away() -> None:
+    files = FaultyFiles()
+    store = await opened_without_history(files)
+    for size in [20_000] * 12 + [9_000] * 4:
+        store.execute(Set("a", "k", b'"%b"' % (b"x" * size)))
+        await store.commit()
+    store.execute(Delete("a", "k"))
+    await store.commit()
+    await refuse_first_block(store, files)
+
+    after_a_kill = await opened_without_history(files.copy())
+
+    assert after_a_kill.revision == after_a_kill.executed_revision == store.revision == 17
+    assert check_store(DIRECTORY, files=files.copy()).revision == 17
+    await after_a_kill.close()
     await store.close()

@@ -100,7 +100,7 @@ def check_store(directory: Path, files: Files | None = None) -> StoreReport:
     with _opened(directory, files) as store:
         reports = [_check_segment(store, segment) for segment in store.segments]
         store.check_end()
-        revision = max((segment.last_revision for segment in store.segments), default=0)
+        revision = max((segment.newest_revision for segment in store.segments), default=0)
         return StoreReport(str(directory), [*store.reports, *reports], revision)
 
 

@@ -161,7 +161,7 @@ class Recovery:
             self._finish_last(ordered[-1])
         if ordered:
             self.sequence = ordered[-1].last_sequence
-            self.revision = max(segment.last_revision for segment in ordered)
+            self.revision = max(segment.newest_revision for segment in ordered)
         self.next_revision = self.revision + 1
         if self.stopped is not None:
             self.next_revision = max(self.next_revision, self.stopped.next_revision)

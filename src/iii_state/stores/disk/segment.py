@@ -79,6 +79,14 @@ class Segment:
         self.is_sealed = False
         self.references = 0
 
+    @property
+    def newest_revision(self) -> int:
+        """The newest revision that it tells of.
+
+        A merge drops deletes, the newest change of all too; its header says up to where it went.
+        """
+        return max(self.last_revision, self.header.base_revision)
+
     def note_block(self, header: BlockHeader, offset: int) -> None:
         """Take a block that is in the file into account."""
         self.end = offset + header.block_bytes
