@@ -108,6 +108,20 @@ async def test_a_reaction_that_waits_for_what_was_cancelled_does_not_hold_up_the
         await state.set("s", "k", 1)
 
 
+async def test_an_event_that_python_cannot_decode_is_a_failure_of_its_reaction() -> None:
+    async with asyncio.timeout(PATIENCE_S), iii_state.open(None) as state:
+        heard: list[str] = []
+
+        @state.on(scope="s")
+        def hear(event: Event) -> None:
+            heard.append(event.key)
+
+        data = b'{"scope":"s","key":"large","value":%b}' % (b"9" * 5000)
+        await state._functions.begin("state::set", data)
+        await state.set("s", "small", 1)
+    assert heard == ["small"]
+
+
 async def test_changes_that_cannot_be_read_do_not_hold_up_the_end(tmp_path: Path) -> None:
     async with iii_state.open(tmp_path) as state:
         for number in range(20):

@@ -100,9 +100,12 @@ class LocalReactions:
         )
 
     async def _react(self, call: Call, function: Callable[[Event], Any], text: bytes) -> None:
-        event = msgspec.convert(decode(text), Event)
-        ORIGIN.set(Origin(OWNER, call.function_id, event.depth + 1))
+        revision = "?"
         try:
+            # Python does not convert a number of more than 4,300 digits: that is a failure too.
+            event = msgspec.convert(decode(text), Event)
+            revision = str(event.revision)
+            ORIGIN.set(Origin(OWNER, call.function_id, event.depth + 1))
             result = function(event)
             if inspect.isawaitable(result):
                 result = await result
@@ -110,7 +113,7 @@ class LocalReactions:
             call.fail(Failure("invocation_stopped", "The reaction was cancelled"))
             raise
         except Exception as error:  # whatever a reaction raises is its failure, not ours
-            log.exception("a reaction failed on revision %d", event.revision)
+            log.exception("a reaction failed on revision %s", revision)
             call.fail(Failure("invocation_failed", str(error), traceback.format_exc()))
         else:
             call.answer(b"false" if result is False else b"null")
