@@ -16,7 +16,9 @@ from iii_state.engine.feed import Feed
 from iii_state.engine.store_ledger import CHECKPOINT
 from iii_state.errors import (
     OutcomeUnknown,
+    Refused,
     StateError,
+    Stopped,
     StorageError,
     StoreReadOnly,
     StoreTooNew,
@@ -213,3 +215,37 @@ async def test_a_durable_trigger_whose_place_cannot_be_read_can_be_deleted(tmp_p
         state.on(scope="s", durable="d")(hear)
         await state.set("s", "next", 1)
     assert heard == ["next"]
+
+
+async def test_leaving_refuses_the_program_and_lets_reactions_end(tmp_path: Path) -> None:
+    async def write_on(state: State) -> None:
+        while True:
+            await state.set("s", "k", 1)
+
+    async with asyncio.timeout(PATIENCE_S):
+        async with iii_state.open(tmp_path) as state:
+
+            @state.on(scope="s")
+            async def copy(event: Event) -> None:
+                await state.set("copies", str(event.revision), event.new_value)
+
+            await state.set("s", "k", 0)
+            writers = [asyncio.create_task(write_on(state)) for _ in range(20)]
+            await asyncio.sleep(0)
+        for ended in await asyncio.gather(*writers, return_exceptions=True):
+            assert isinstance(ended, Stopped)
+    async with iii_state.open(tmp_path) as state:
+        copied = await state.list_keys("copies")
+        sets = state.info().revision - len(copied)
+    assert len(copied) == sets, "each set before the end was heard of, and no more"
+
+
+async def test_another_event_loop_is_told_so(tmp_path: Path) -> None:
+    async with asyncio.timeout(PATIENCE_S), iii_state.open(tmp_path) as state:
+
+        def elsewhere() -> None:
+            asyncio.run(state.set("s", "k", 1))
+
+        with pytest.raises(Refused, match="open_sync"):
+            await asyncio.to_thread(elsewhere)
+        assert await state.get("s", "k") is None

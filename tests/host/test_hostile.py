@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from server_bench import TEXT, Bench, Client, call, frame, serving
+from server_bench import PATIENCE_S, TEXT, Bench, Client, call, frame, serving
 
 from iii_state.clock import wall_clock_ms
+from iii_state.engine.workers import Worker
 from iii_state.stores.memory import MemoryStore
 
 Json = Any
@@ -491,3 +493,29 @@ async def test_a_message_that_the_engine_cannot_handle_ends_only_its_own_connect
         client.send("boom")
         assert await client.end_code() == 1011
         assert await other.result("state::list_groups", {}) == {"groups": []}
+
+
+@pytest.mark.parametrize("message", [b"[]", b'{"type":"unknown"}'])
+async def test_a_flood_on_one_connection_holds_up_nobody(
+    message: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, seen = 20_000, 0
+    async with under_attack() as (bench, attacker):
+        witness = await bench.worker()
+        engine = bench.server.engine
+        receive = engine.receive
+
+        def watch(worker: Worker, text: str) -> None:
+            nonlocal seen
+            seen += text.encode() == message
+            receive(worker, text)
+
+        monkeypatch.setattr(engine, "receive", watch)
+        attacker.write(frame(TEXT, message) * count)
+        for _ in range(5):
+            assert await witness.result("state::get", KEPT) == {"n": 1}
+        before_the_witness = seen
+        async with asyncio.timeout(PATIENCE_S):
+            while seen < count:
+                await asyncio.sleep(0)
+    assert before_the_witness < count // 2

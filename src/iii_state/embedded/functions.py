@@ -15,7 +15,7 @@ from iii_state.embedded.events import Json
 from iii_state.engine.calls import Call, joined
 from iii_state.engine.engine import Engine
 from iii_state.engine.invocations import Failure
-from iii_state.errors import InvalidRequest, StateError, Stopped
+from iii_state.errors import InvalidRequest, Refused, StateError, Stopped
 
 T = TypeVar("T")
 
@@ -54,11 +54,22 @@ class Functions:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self.is_open = True
+        self._is_open = True
+        self._is_leaving = False
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are taken from whoever asks."""
+        return self._is_open and not (self._is_leaving and ORIGIN.get(_PROGRAM) is _PROGRAM)
+
+    def leave(self) -> None:
+        """Refuse calls from now on, but for those of reactions, which are still to end."""
+        self._is_leaving = True
 
     def close(self) -> None:
         """Refuse calls from now on; those under way are still answered."""
-        self.is_open = False
+        self._is_open = False
 
     def begin(self, function_id: str, data: bytes) -> asyncio.Future[bytes | None]:
         """Call a function with JSON text; what is awaited is the JSON text of its result.
@@ -66,12 +77,19 @@ class Functions:
         Calls are carried out in the order in which they begin.
 
         Raises:
-            Stopped: the store is closed. Errors of the function come when the result is awaited.
+            Stopped: the store is closed, or about to be. Errors of the function come when the
+                result is awaited.
+            Refused: this is not the event loop in which the store was opened.
         """
         if not self.is_open:
             raise Stopped("The store is closed, nothing changed; open it again")
+        if asyncio.get_running_loop() is not self._loop:
+            raise Refused(
+                "The store was opened in another event loop, nothing changed; call it there, or "
+                "use `open_sync`, whose store any thread may call"
+            )
         function = self._engine.functions.builtins[function_id]
-        done: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[bytes | None] = self._loop.create_future()
         origin = ORIGIN.get(_PROGRAM)
         function.run(LocalCall(function.member, data, function_id, None, origin, done=done))
         return done

@@ -45,6 +45,7 @@ async def open(directory: str | Path | None, **settings: Any) -> AsyncIterator[S
             yield State(engine, functions, reactions)
             is_left_in_order = True
         finally:
+            functions.leave()
             await reactions.finish(in_flight_only=not is_left_in_order)
 
 

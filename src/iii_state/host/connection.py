@@ -4,8 +4,9 @@ picows parses frames; reassembling fragments, checking UTF-8 and bounding messag
 bytes of a slow reader is done here. What is sent during a turn of the event loop leaves in one
 write: `Outbox` gathers it.
 
-A connection is read no further while the engine asks for that, or while much waits for its peer to
-read it. Messages that were read already are held until then, in order.
+A connection is read no further while the engine asks for that, while much waits for its peer to
+read it, or, until the next turn, once it had its part of this one. Messages that were read already
+are held until then, in order.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ INTERNAL_ERROR = 1011
 WRITE_BYTES = 256 << 10
 """What is sent during a turn is written at its end, or when it comes to this much."""
 
+FRAMES_PER_TURN = 512
+"""What one connection may send in a turn of the event loop before others get theirs. A socket gives
+many buffers full of tiny frames in one turn, which would take seconds."""
+
 _TEXT = WSMsgType.TEXT
 _CONTROL = (WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG)
 _TELEMETRY = (b"OTLP", b"LOGS", b"MTRC")
@@ -52,7 +57,7 @@ class Outbox:
     def _write(self) -> None:
         due, self._due = self._due, []
         for connection in due:
-            connection.write_pending()
+            connection.end_turn()
 
 
 class Connection(Socket):
@@ -71,10 +76,15 @@ class Connection(Socket):
         self._held: deque[str] = deque()
         self._is_holding = False
         self._is_paused = False
+        self._frames_left = FRAMES_PER_TURN
+        self._will_read_on = False
         self._worker: Worker
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame has arrived."""
+        self._frames_left -= 1
+        if not self._frames_left:
+            self._give_way()
         kind = frame.msg_type
         if not self.is_open or transport.is_close_frame_sent:
             super().on_ws_frame(transport, frame)
@@ -107,8 +117,13 @@ class Connection(Socket):
         if self._pending_bytes > WRITE_BYTES:
             self.write_pending()
 
+    def end_turn(self) -> None:
+        """Write what was sent during this turn of the event loop."""
+        self._frames_left = FRAMES_PER_TURN
+        self.write_pending()
+
     def write_pending(self) -> None:
-        """Write what was sent during this turn of the event loop, at once."""
+        """Write what was sent so far, at once."""
         pending, self._pending, self._pending_bytes = self._pending, [], 0
         if not pending or not self.is_open:
             return
@@ -132,7 +147,7 @@ class Connection(Socket):
     def resume_reading(self) -> None:
         """See `Peer.resume_reading`."""
         self._is_paused = False
-        asyncio.get_running_loop().call_soon(self._read_on)
+        self._plan_to_read_on()
 
     def pause_writing(self) -> None:
         """The peer reads slower than it asks; it may not ask for more before it has caught up."""
@@ -146,7 +161,7 @@ class Connection(Socket):
         self.is_behind = False
         if self.is_open:
             self._stop_timer()
-            asyncio.get_running_loop().call_soon(self._read_on)
+            self._plan_to_read_on()
 
     @property
     def _label(self) -> str:
@@ -172,14 +187,31 @@ class Connection(Socket):
         log.warning("%s does not read: %s; it is cut off", self._label, why)
         self.abort()
 
+    def _give_way(self) -> None:
+        """Read no further in this turn."""
+        if self.is_open:
+            self._is_holding = True
+            self._tcp.pause_reading()
+            self._plan_to_read_on()
+
+    def _plan_to_read_on(self) -> None:
+        if not self._will_read_on:
+            self._will_read_on = True
+            asyncio.get_running_loop().call_soon(self._read_on)
+
     def _read_on(self) -> None:
-        """Receive what was held; when nothing speaks against it, read on."""
-        while self.is_open and not self._is_paused and not self.is_behind:
+        """Receive what was held, a turn's part of it; when nothing speaks against it, read on."""
+        self._will_read_on = False
+        self._frames_left = FRAMES_PER_TURN
+        for _ in range(FRAMES_PER_TURN):
+            if not self.is_open or self._is_paused or self.is_behind:
+                return
             if not self._held:
                 self._is_holding = False
                 self._tcp.resume_reading()
                 return
             self._receive(self._held.popleft())
+        self._plan_to_read_on()
 
     def _receive(self, text: str) -> None:
         try:
