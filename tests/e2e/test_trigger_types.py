@@ -14,7 +14,10 @@ def told(provider: Worker, event: str, count: int) -> list[dict[str, Any]]:
 
 
 def provide(worker: Worker, trigger_type: str) -> None:
-    worker.ask("provide", trigger_type=trigger_type)
+    # In a handler, so on the SDK's own loop: Python's 0.25 sends a registration before it notes it,
+    # and elsewhere a binding that comes back in between is lost without a word.
+    worker.serve(f"provide::{trigger_type}", "provide")
+    worker.call(f"provide::{trigger_type}", trigger_type)
     # Registrations are done in order, so this one ends when the type is there.
     worker.serve(f"settled::{trigger_type}")
 

@@ -38,6 +38,8 @@ const functions = new Map()
 const bindings = []
 const released = new AbortController()
 
+const provide = (id) => sdk.registerTriggerType({ id, description: "a test's" }, provider)
+
 const channels = {
   async write({ writer, text, size }) {
     writer.sendMessage(text)
@@ -75,6 +77,7 @@ const commands = {
       if (behaviour === 'relay') return sdk.trigger(data.request)
       if (behaviour === 'again' && data.new_value < 20) await sdk.trigger(oneMore(data))
       if (behaviour === 'refuse') return false
+      if (behaviour === 'provide') provide(data)
       return behaviour === 'echo' ? { got: data } : undefined
     }
     functions.set(functionId, sdk.registerFunction(functionId, handler, options))
@@ -96,11 +99,6 @@ const commands = {
 
   unbind({ binding }) {
     bindings[binding].unregister()
-    return null
-  },
-
-  provide({ trigger_type: id }) {
-    sdk.registerTriggerType({ id, description: "a test's" }, provider)
     return null
   },
 

@@ -105,6 +105,8 @@ class Worker:
                 await self.sdk.trigger_async(request)
             if behaviour == "refuse":
                 return False
+            if behaviour == "provide":
+                self.provide(data)
             return {"got": data} if behaviour == "echo" else None
 
         return handler
