@@ -41,7 +41,9 @@ class Victim:
         Raises:
             NotStarted: it ended before.
         """
-        return await asyncio.wait_for(asyncio.shield(self._address), START_TIMEOUT_S)
+        # Not `wait_for`: before Python 3.12 it loses a cancellation that comes as the future is done.
+        async with asyncio.timeout(START_TIMEOUT_S):
+            return await asyncio.shield(self._address)
 
     async def kill(self) -> None:
         """End it as a crash does: at once, and without asking."""
