@@ -41,7 +41,7 @@ class Victim:
         Raises:
             NotStarted: it ended before.
         """
-        # Not `wait_for`: before Python 3.12 it loses a cancellation that comes as the future is done.
+        # Not `wait_for`: before Python 3.12 it loses a cancellation that comes with the result.
         async with asyncio.timeout(START_TIMEOUT_S):
             return await asyncio.shield(self._address)
 

@@ -286,32 +286,31 @@ class Engine:
         self._workers_available.tell("worker_metadata_updated", worker)
 
     def _on_invoke(self, worker: Worker, frame: Frame) -> None:
-        function_id, action = frame.function_id, frame.action
+        function_id, namespace, action = frame.function_id, frame.namespace, frame.action
         if function_id is None:
             log.info("worker %s sent a call without function_id; dropped", worker.label)
             return
-        function = self.functions.find(frame.namespace or DEFAULT_NAMESPACE, function_id)
+        function = self.functions.find(namespace or DEFAULT_NAMESPACE, function_id)
         call = WorkerCall(
             function.member if function is not None else messages.function_member(function_id),
             frame.data,
             frame.invocation_id,
             None if frame.metadata is ABSENT else sent(frame.metadata),
-            worker.origin
-            if frame.traceparent is frame.baggage is None
-            else self._chains.origin(worker, frame.traceparent, frame.baggage),
+            worker.origin,
             worker,
-            frame.traceparent,
-            frame.baggage,
         )
+        if frame.traceparent is not None or frame.baggage is not None:
+            call.traceparent, call.baggage = frame.traceparent, frame.baggage
+            call.origin = self._chains.origin(worker, frame.traceparent, frame.baggage)
         if action is not None:
             if action.type != "void":
                 self._refuse_action(call, action.type)
                 return
             call.invocation_id = None
-        if frame.namespace is not None and not frame.namespace.strip():
+        if namespace is not None and not namespace.strip():
             call.fail(Failure("INVALID_NAMESPACE", "The namespace of a call cannot be blank"))
         elif function is None:
-            call.fail(self.functions.missing(frame.namespace or DEFAULT_NAMESPACE, function_id))
+            call.fail(self.functions.missing(namespace or DEFAULT_NAMESPACE, function_id))
         else:
             function.run(call)
 

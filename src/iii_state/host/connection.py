@@ -22,7 +22,7 @@ from iii_state.engine.workers import Worker
 from iii_state.host.assembly import INVALID_TEXT, PROTOCOL_ERROR, Assembly, Violation
 from iii_state.host.sockets import Socket
 from iii_state.settings import Settings
-from iii_state.wire.framing import TEXT, frame_header
+from iii_state.wire.framing import TEXT, TEXT_HEADERS, frame_header
 
 log = logging.getLogger("iii_state.host")
 
@@ -36,6 +36,7 @@ FRAMES_PER_TURN = 512
 """What one connection may send in a turn of the event loop before others get theirs. A socket gives
 many buffers full of tiny frames in one turn, which would take seconds."""
 
+_SHORT = len(TEXT_HEADERS)
 _TEXT = WSMsgType.TEXT
 _CONTROL = (WSMsgType.CLOSE, WSMsgType.PING, WSMsgType.PONG)
 _TELEMETRY = (b"OTLP", b"LOGS", b"MTRC")
@@ -109,11 +110,13 @@ class Connection(Socket):
         """See `Peer.send`."""
         if not self.is_open:
             return
-        if not self._pending:
+        pending = self._pending
+        if not pending:
             self._outbox.add(self)
-        self._pending.append(frame_header(TEXT, len(text)))
-        self._pending.append(text)
-        self._pending_bytes += len(text)
+        size = len(text)
+        pending.append(TEXT_HEADERS[size] if size < _SHORT else frame_header(TEXT, size))
+        pending.append(text)
+        self._pending_bytes += size
         if self._pending_bytes > WRITE_BYTES:
             self.write_pending()
 

@@ -5,7 +5,6 @@ Source: RFC 6455 section 5.2.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from struct import Struct
 
 TEXT = 0x81
@@ -16,7 +15,6 @@ _medium = Struct(">BBH").pack
 _long = Struct(">BBQ").pack
 
 
-@lru_cache(4096)
 def frame_header(opcode: int, length: int) -> bytes:
     """The header of a final frame with `length` bytes of payload."""
     if length < 126:
@@ -24,3 +22,7 @@ def frame_header(opcode: int, length: int) -> bytes:
     if length < 65536:
         return _medium(opcode, 126, length)
     return _long(opcode, 127, length)
+
+
+TEXT_HEADERS = tuple(frame_header(TEXT, length) for length in range(4096))
+"""Those of short text frames by their length, since nearly all are."""

@@ -217,6 +217,8 @@ class Payload(msgspec.Struct, frozen=True, gc=False):
         return BLOCK_HEADER_BYTES + len(self.meta) + len(self.body)
 
 
+_WORKER, _FUNCTION, _DEPTH = map(attrgetter, ("worker", "function", "depth"))
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_columns = msgspec.msgpack.Decoder(Columns).decode
 
@@ -231,12 +233,17 @@ def encode_changes(
     changes: Sequence[Change], notes: list[NoteItem] | None = None
 ) -> tuple[Payload, list[int]]:
     """A batch as the payload of one block, and the lengths of its records' values."""
-    entries = [change.entry or _gravestone(change) for change in changes]
-    values = [entry.value for entry in entries]
-    lengths = list(map(len, values))
-    pack = RECORD_TAIL.pack
-    tails = [
-        pack(
+    columns = Columns([], [], [], [], notes=notes or None)
+    keys, lengths, previous = columns.keys, columns.lengths, columns.previous
+    scopes: list[str] = []
+    origins: list[Origin] = []
+    parts: list[bytes] = []
+    pack, checksum = RECORD_TAIL.pack, CHECKSUM.pack
+    for change in changes:
+        entry, replaced = change.entry or _gravestone(change), change.replaced
+        value = entry.value
+        length = len(value)
+        tail = pack(
             length,
             entry.revision,
             entry.created_revision,
@@ -244,18 +251,24 @@ def encode_changes(
             entry.updated_at_ms,
             entry.expires_at_ms,
         )
-        for length, entry in zip(lengths, entries, strict=True)
-    ]
-    parts = [b""] * (3 * len(changes))
-    parts[0::3] = map(CHECKSUM.pack, map(crc32, values, map(crc32, tails)))
-    parts[1::3] = tails
-    parts[2::3] = values
+        parts += (checksum(crc32(value, crc32(tail))), tail, value)
+        keys.append(change.key)
+        scopes.append(change.scope)
+        lengths.append(length)
+        previous.append(0 if replaced is None else replaced.revision)
+        origins.append(change.origin)
+    columns.scopes = shortened(scopes)
+    if 0 in lengths:  # no JSON text is empty
+        _tell_deletes(columns, changes)
+    _tell_origins(columns, origins)
     first, last = changes[0], changes[-1]
-    columns = _columns_of(changes, lengths)
-    columns.notes = notes or None
-    meta = _encode(columns)
     payload = Payload(
-        meta, b"".join(parts), len(lengths), first.revision, last.revision, last.timestamp_ms
+        _encode(columns),
+        b"".join(parts),
+        len(lengths),
+        first.revision,
+        last.revision,
+        last.timestamp_ms,
     )
     return payload, lengths
 
@@ -268,35 +281,30 @@ def _gravestone(change: Change) -> Entry:
     return Entry(b"", change.revision, replaced.created_revision, replaced.created_at_ms, now_ms)
 
 
-def _columns_of(changes: Sequence[Change], lengths: list[int]) -> Columns:
-    columns = Columns(
-        [change.key for change in changes],
-        shortened([change.scope for change in changes]),
-        lengths,
-        [0 if change.replaced is None else change.replaced.revision for change in changes],
-    )
-    if 0 in lengths:
-        kinds = bytes([DELETE if change.entry is None else SET for change in changes])
-        columns.kinds = kinds if any(kinds) else None
-    origins = [change.origin for change in changes]
-    distinct = list({id(origin): origin for origin in origins}.values())
-    if distinct != [ANONYMOUS]:
-        columns.workers = _of_origins(attrgetter("worker"), origins, distinct)
-        columns.functions = _of_origins(attrgetter("function"), origins, distinct)
-        columns.depths = _of_origins(attrgetter("depth"), origins, distinct)
-    if any([change.cause for change in changes]):  # noqa: C419 (faster so)
-        columns.causes = shortened([change.cause for change in changes])
-    return columns
+def _tell_deletes(columns: Columns, changes: Sequence[Change]) -> None:
+    """Say which records are deletes, and what caused them: nothing else has a cause."""
+    kinds = bytes([DELETE if change.entry is None else SET for change in changes])
+    columns.kinds = kinds if any(kinds) else None
+    causes = [change.cause for change in changes]
+    columns.causes = shortened(causes) if any(causes) else None
+
+
+def _tell_origins(columns: Columns, origins: list[Origin]) -> None:
+    """Say who asked for the records: few workers in most blocks, each with one origin for all."""
+    distinct = list(dict(zip(map(id, origins), origins, strict=True)).values())
+    if distinct == [ANONYMOUS]:
+        return
+    columns.workers = _of_origins(_WORKER, origins, distinct)
+    columns.functions = _of_origins(_FUNCTION, origins, distinct)
+    columns.depths = _of_origins(_DEPTH, origins, distinct)
 
 
 def _of_origins(
     member: Callable[[Origin], T], origins: list[Origin], distinct: list[Origin]
 ) -> list[T]:
     """One member of many origins, of which few are distinct."""
-    first = member(distinct[0])
-    if all(member(origin) == first for origin in distinct):
-        return [first]
-    return list(map(member, origins))
+    column = shortened(list(map(member, distinct)))
+    return column if len(column) == 1 else list(map(member, origins))
 
 
 def shortened(column: list[T]) -> list[T]:
