@@ -52,3 +52,32 @@ def test_what_was_cut_short_is_gone_on_with_until_it_is_refused(
         getattr(files, name)(fd, (b"1234", b"5678"), limit - 6)
 
     assert files.read(fd, 100, limit - 6) == b"123456"
+
+
+def test_a_file_has_its_name_while_it_is_moved(files: Files, fd: int, tmp_path: Path) -> None:
+    assert files.is_linked(fd)
+
+    (tmp_path / "file").rename(tmp_path / "other")
+    assert files.is_linked(fd)
+
+
+def test_a_file_that_was_removed_or_replaced_has_its_name_no_more(
+    files: Files, fd: int, tmp_path: Path
+) -> None:
+    (tmp_path / "new").touch()
+    (tmp_path / "new").rename(tmp_path / "file")
+
+    assert not files.is_linked(fd)
+
+
+def test_without_proc_the_file_itself_is_asked_for_its_names(
+    files: Files, fd: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_no_link(path: str) -> str:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+    monkeypatch.setattr(os, "readlink", read_no_link)
+    assert files.is_linked(fd)
+
+    (tmp_path / "file").unlink()
+    assert not files.is_linked(fd)

@@ -20,6 +20,8 @@ _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None) if sys.platform == "darwin" els
 _SYNCED = getattr(os, "RWF_DSYNC", 0)
 """Linux writes and syncs in one call."""
 
+_REMOVED = " (deleted)"
+"""Linux adds it to the path of an open file without a name. No file of a store is called so."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -162,8 +164,15 @@ class Files:
         return os.fstat(fd).st_size
 
     def is_linked(self, fd: int) -> bool:
-        """Whether the file still has a name somewhere."""
-        return os.fstat(fd).st_nlink > 0
+        """Whether the file still has its name.
+
+        Linux is not asked with `fstat`: a file whose times were asked for gets a finer one with its
+        next write, so that every sync would have its inode to write as well.
+        """
+        try:
+            return not os.readlink(f"/proc/self/fd/{fd}").endswith(_REMOVED)
+        except FileNotFoundError:  # another system, or one without `/proc`
+            return os.fstat(fd).st_nlink > 0
 
     def is_at(self, fd: int, path: Path) -> bool:
         """Whether a path leads to an open file."""

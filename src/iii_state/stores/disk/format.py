@@ -7,7 +7,7 @@ of zlib), columns msgpack, values the caller's own JSON text.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from operator import attrgetter
 from typing import TypeVar
@@ -291,16 +291,19 @@ def _tell_deletes(columns: Columns, changes: Sequence[Change]) -> None:
 
 def _tell_origins(columns: Columns, origins: list[Origin]) -> None:
     """Say who asked for the records: few workers in most blocks, each with one origin for all."""
-    distinct = list(dict(zip(map(id, origins), origins, strict=True)).values())
-    if distinct == [ANONYMOUS]:
-        return
-    columns.workers = _of_origins(_WORKER, origins, distinct)
-    columns.functions = _of_origins(_FUNCTION, origins, distinct)
-    columns.depths = _of_origins(_DEPTH, origins, distinct)
+    distinct = dict(zip(map(id, origins), origins, strict=True))
+    if len(distinct) > 1:
+        columns.workers = _of_origins(_WORKER, origins, distinct.values())
+        columns.functions = _of_origins(_FUNCTION, origins, distinct.values())
+        columns.depths = _of_origins(_DEPTH, origins, distinct.values())
+    elif (origin := origins[0]) != ANONYMOUS:
+        columns.workers = [origin.worker]
+        columns.functions = [origin.function]
+        columns.depths = [origin.depth]
 
 
 def _of_origins(
-    member: Callable[[Origin], T], origins: list[Origin], distinct: list[Origin]
+    member: Callable[[Origin], T], origins: list[Origin], distinct: Iterable[Origin]
 ) -> list[T]:
     """One member of many origins, of which few are distinct."""
     column = shortened(list(map(member, distinct)))
