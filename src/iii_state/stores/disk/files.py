@@ -171,7 +171,7 @@ class Files:
         """
         try:
             return not os.readlink(f"/proc/self/fd/{fd}").endswith(_REMOVED)
-        except FileNotFoundError:  # another system, or one without `/proc`
+        except OSError:  # another system, or one that does not show `/proc`
             return os.fstat(fd).st_nlink > 0
 
     def is_at(self, fd: int, path: Path) -> bool:
