@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -381,6 +383,37 @@ async def test_compaction_runs_in_another_process(tmp_path: Path) -> None:
     entries = [store.execute(Get("s", f"{m}")).entry for m in range(20)]
     assert [entry and entry.value for entry in entries] == [value(29, 10_000)] * 20
     await store.close()
+
+
+@pytest.mark.parametrize(("changes", "niceness"), [(80, 19), (160, 10)])
+async def test_compaction_stands_back_behind_the_server_unless_much_waits_for_it(
+    tmp_path: Path, changes: int, niceness: int
+) -> None:
+    store = await open_store(tmp_path, segment_bytes=1 << 20)
+    for n in range(changes):
+        await write(store, Set("s", "k", value(n, 50_000)))
+    await store.close()
+
+    store = await open_store(tmp_path, segment_bytes=1 << 20, history_bytes=0)
+    seen: set[int] = set()
+    work = asyncio.create_task(store.compact())
+    while not work.done():
+        seen |= children_niceness()
+        await asyncio.sleep(0.001)
+    await store.close()
+
+    assert niceness in seen
+    assert seen <= {0, niceness}  # it begins as the server is
+
+
+def children_niceness() -> set[int]:
+    """That of the processes which this one has started, and which have not ended."""
+    seen = set()
+    for children in Path("/proc/self/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread or process ends meanwhile
+            for pid in children.read_text().split():
+                seen.add(os.getpriority(os.PRIO_PROCESS, int(pid)))
+    return seen
 
 
 async def test_changes_that_somebody_needs_are_held_up_to_a_bound(tmp_path: Path) -> None:

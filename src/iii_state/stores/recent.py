@@ -21,8 +21,8 @@ SLACK_BATCHES = 256
 class RecentChanges:
     """The newest changes, bounded by bytes, in the batches that they were committed in.
 
-    While nobody reads, no more than `unread_bytes_max` are kept: memory that only waits to be freed
-    takes the processor's cache from what is in use, at the cost of one write in seven.
+    While nobody reads, no more than `unread_bytes_max` are kept, and always the newest batch: what
+    only waits to be freed takes the processor's cache from what is in use.
     """
 
     def __init__(self, bytes_max: int, unread_bytes_max: int | None = None) -> None:

@@ -1,7 +1,7 @@
 """The process that performs one compaction job: `python -m iii_state.stores.disk JOB FD`.
 
-Started by the server, at low priority; `JOB` is the job as JSON, `FD` the open directory. It ends
-when its standard input does, so that it never outlives the server.
+Started by the server, which gives it a low priority; `JOB` is the job as JSON, `FD` the open
+directory. It ends when its standard input does, so that it never outlives the server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ def main(arguments: list[str]) -> int:
 
     Returns 0, 1 when the file system fails, `DAMAGED` when a segment cannot be read.
     """
-    os.nice(10)
     threading.Thread(target=_end_with_server, daemon=True).start()
     try:
         job = msgspec.json.decode(arguments[0].encode(), type=Job)

@@ -10,11 +10,12 @@ another (the clock algorithm).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from iii_state.core.changes import Change, Entry
+from iii_state.stores.disk.format import RECORD_PREFIX_BYTES
 
 SHARDS = 61
 """Tables of a large scope. A prime: the shard must not follow from the bits that a table uses."""
@@ -127,33 +128,52 @@ class Index:
         shards = found.shards
         return (found.one if shards is None else shards[hash(key) % SHARDS]).get(key)
 
-    def put(
-        self, change: Change, place: int, grown_bytes: int, resident: Resident | None = None
+    def follow(
+        self,
+        changes: Sequence[Change],
+        residents: Sequence[Resident | None],
+        lengths: Sequence[int],
+        place: int,
+        kills: dict[int, int],
     ) -> int:
-        """Let a key lead to what a change left, at a place, larger than before by so many bytes.
+        """Let keys lead to what changes left, in records that stand one after another at `place`.
 
-        `resident` is what the key led to when the change was made, if it is known: while that
-        holds what the change replaced, the key still leads to it. Call `make_room` at times.
+        `lengths` are those of the new values, `residents` what the keys led to when the changes
+        were made, where that is known: while one holds what its change replaced, the key still
+        leads to it. Then there is only so much in memory as there should be.
 
-        Returns the place it had, 0 if it is new.
+        Adds what became superseded to `kills`, by slot; returns the bytes of the values before.
         """
-        entry = change.entry
-        assert entry is not None
-        if resident is not None and resident.entry is change.replaced:
-            keys = resident.scope
-            former_place = resident.place
-            resident.place, resident.entry, resident.is_used = place, entry, True
-            self.resident_bytes += grown_bytes
-        else:
-            keys, former_place = self._set(change.scope, change.key, place, entry, grown_bytes)
-        if grown_bytes:
-            keys.value_bytes += grown_bytes
-            self.value_bytes += grown_bytes
-        return former_place
+        replaced_bytes = 0
+        for change, resident, length in zip(changes, residents, lengths, strict=True):
+            entry, replaced = change.entry, change.replaced
+            before_bytes = len(replaced.value) if replaced is not None else 0
+            if entry is None:
+                former = self.pop(change.scope, change.key, before_bytes)
+            elif resident is not None and resident.entry is replaced:
+                former = resident.place
+                resident.place, resident.entry = place, entry
+                if not resident.is_used:
+                    resident.is_used = True
+                if length != before_bytes:
+                    self._grow(resident.scope, length - before_bytes)
+            else:
+                former = self._set(change.scope, change.key, place, entry, length - before_bytes)
+            if former:
+                replaced_bytes += before_bytes
+                slot = former >> 32
+                kills[slot] = kills.get(slot, 0) + RECORD_PREFIX_BYTES + before_bytes
+            place += RECORD_PREFIX_BYTES + length
+        self.make_room()
+        return replaced_bytes
 
-    def _set(
-        self, scope: str, key: str, place: int, entry: Entry, grown_bytes: int
-    ) -> tuple[ScopeIndex, int]:
+    def _grow(self, keys: ScopeIndex, grown_bytes: int) -> None:
+        keys.value_bytes += grown_bytes
+        self.value_bytes += grown_bytes
+        self.resident_bytes += grown_bytes
+
+    def _set(self, scope: str, key: str, place: int, entry: Entry, grown_bytes: int) -> int:
+        """Let a key lead to an entry; returns the place it had, 0 if it is new."""
         keys = self.scopes.get(scope)
         if keys is None:
             keys = self.scopes[scope] = ScopeIndex()
@@ -162,17 +182,19 @@ class Index:
         if isinstance(former, Resident):
             former_place = former.place
             former.place, former.entry, former.is_used = place, entry, True
-            self.resident_bytes += grown_bytes
-            return keys, former_place
+            self._grow(keys, grown_bytes)
+            return former_place
         resident = Resident(place, entry, keys, key)
         self._residents.append(resident)
+        keys.value_bytes += grown_bytes
+        self.value_bytes += grown_bytes
         self.resident_bytes += len(entry.value) + RESIDENT_OVERHEAD_BYTES
         if former is None:
             self.keys += 1
             keys.add(key, resident)
-            return keys, 0
+            return 0
         table[key] = resident
-        return keys, former
+        return former
 
     def warm(self, scope: str, key: str, entry: Entry) -> None:
         """Keep the entry of a key that was read from disk."""

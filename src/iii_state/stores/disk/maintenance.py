@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import subprocess
 import sys
@@ -47,6 +48,13 @@ MOVE_PAUSE_S = 0.002
 
 HERE_BYTES_MAX = 1 << 20
 """Fewer bytes are read and written in a thread: that takes less than starting a process."""
+
+NICE, NICE_BEHIND = 19, 10
+"""How the other process stands back: it gets what the server leaves over, and on a processor that
+it shares with a busy server a seventieth; a tenth of it while more than `BEHIND_MAX` waits."""
+
+BEHIND_MAX = 4
+"""In segments: those without their hints, and the dead bytes of the base."""
 
 
 class Maintenance:
@@ -164,7 +172,7 @@ class Maintenance:
             target=segment.path.name,
             hint=temporary.name,
         )
-        await self._in_thread(lambda: self._perform(job, segment.end))
+        await self._perform(job, segment.end)
         await self._in_thread(lambda: self._name_hint(temporary, hint))
 
     def _name_hint(self, temporary: Path, hint: Path) -> None:
@@ -201,7 +209,7 @@ class Maintenance:
         )
         dead_before = sum(segment.dead_bytes for segment in run)
         job_bytes = sum(segment.end for segment in run)
-        await self._in_thread(lambda: self._perform(job, job_bytes))
+        await self._perform(job, job_bytes)
         merged, hint = await self._in_thread(lambda: self._install(job, path))
         self._retention.replace(run, merged)
         await self._move(hint, {segment.slot for segment in run}, merged.slot)
@@ -294,24 +302,34 @@ class Maintenance:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.wrap_future(self._executor.submit(work))
 
-    def _perform(self, job: Job, job_bytes: int) -> None:
-        """Run a job: a small one here, any other in a process of its own.
+    async def _perform(self, job: Job, job_bytes: int) -> None:
+        """Run a job: a small one in a thread, any other in a process of its own.
 
         Raises:
             OSError, StateError: it failed; what it has written is removed.
         """
+        niceness = self._niceness
+        await self._in_thread(lambda: self._perform_in_thread(job, job_bytes, niceness))
+
+    @property
+    def _niceness(self) -> int:
+        dead_bytes = sum(segment.dead_bytes for segment in self._retention.base)
+        behind = len(self._retired) + dead_bytes / self._log.segment_bytes
+        return NICE if behind <= BEHIND_MAX else NICE_BEHIND
+
+    def _perform_in_thread(self, job: Job, job_bytes: int, niceness: int) -> None:
         try:
             if job_bytes <= HERE_BYTES_MAX or not (self._files.shared and sys.executable):
                 perform(job, self._files)
             else:
-                self._perform_apart(job)
+                self._perform_apart(job, niceness)
         except (OSError, StateError):
             self._files.unlink(self._directory / job.hint)
             if job.run:
                 self._files.unlink(self._directory / job.target)
             raise
 
-    def _perform_apart(self, job: Job) -> None:
+    def _perform_apart(self, job: Job, niceness: int) -> None:
         directory = self._files.entered(self._directory)
         assert directory is not None, "the store has entered its directory"
         command = [sys.executable, "-m", "iii_state.stores.disk"]
@@ -324,6 +342,7 @@ class Maintenance:
             stderr=subprocess.PIPE,
         ) as process:
             self._process = process
+            os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
             if self._is_closing:
                 process.terminate()
             assert process.stderr is not None

@@ -65,9 +65,8 @@ log = logging.getLogger("iii_state.stores.disk")
 VALUE_BYTES_MAX = 1 << 30
 """No value may have more bytes, so that a block stays below 4 GiB."""
 
-RECENT_BYTES_MAX, UNREAD_BYTES_MAX = 16 << 20, 1 << 20
-"""Changes kept in memory for the feed, counted with their overhead: while somebody reads them, and
-while nobody does."""
+RECENT_BYTES_MAX = 16 << 20
+"""Changes kept in memory while somebody reads the feed, counted with their overhead."""
 
 FREEZE_ABOVE_KEYS = 100_000
 """With more keys at the start, the garbage collector is told not to walk over them again."""
@@ -109,7 +108,7 @@ class DiskStore:
         self._revision = recovery.revision
         self._next_revision = recovery.next_revision
         self._skipped_to = recovery.next_revision - 1
-        self._recent = RecentChanges(RECENT_BYTES_MAX, UNREAD_BYTES_MAX)
+        self._recent = RecentChanges(RECENT_BYTES_MAX, unread_bytes_max=0)
         self._history = History(self._segments)
         self._retention = retention
         self._log = log
@@ -432,7 +431,6 @@ class DiskStore:
 
     def _apply(self, batch: Batch, segment: Segment, offset: int, lengths: list[int]) -> None:
         """Move what is durable from the overlay into index, cache and feed; settle outcomes."""
-        put = self._index.put
         kills = segment.kills
         for loss in batch.losses:
             # A change that tells of no value before makes its key anew, at the end of all lists.
@@ -440,24 +438,13 @@ class DiskStore:
             slot = former >> 32
             kills[slot] = kills.get(slot, 0) + RECORD_PREFIX_BYTES + loss.value_bytes
             loss.tell()
-        place = place_at(segment.slot, offset)
-        replaced_bytes = 0
-        for change, resident, length in zip(batch.changes, batch.residents, lengths, strict=True):
-            replaced = change.replaced
-            before_bytes = len(replaced.value) if replaced is not None else 0
-            if change.entry is not None:
-                former = put(change, place, length - before_bytes, resident)
-            else:
-                former = self._index.pop(change.scope, change.key, before_bytes)
-                segment.tombstone_bytes += RECORD_PREFIX_BYTES
-            if former:
-                replaced_bytes += before_bytes
-                slot = former >> 32
-                kills[slot] = kills.get(slot, 0) + RECORD_PREFIX_BYTES + before_bytes
-            place += RECORD_PREFIX_BYTES + length
         self._notes.settle(batch)
         if batch.changes:
-            self._index.make_room()
+            place = place_at(segment.slot, offset)
+            replaced_bytes = self._index.follow(
+                batch.changes, batch.residents, lengths, place, kills
+            )
+            segment.tombstone_bytes += RECORD_PREFIX_BYTES * lengths.count(0)
             self._revision = batch.changes[-1].revision
             self._recent.add(batch.changes, batch.value_bytes + replaced_bytes)
         is_all = len(self._flying) == 1 and not self._staged[0].changes
