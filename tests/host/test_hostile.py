@@ -482,14 +482,11 @@ async def test_a_message_that_the_engine_cannot_handle_ends_only_its_own_connect
     """There is no such message that we know of; so one is made."""
     async with serving(errors=["cannot be handled"]) as bench:
         client, other = await bench.worker(), await bench.worker()
-        receive = bench.server.engine.receive
 
-        def fail(worker: Any, message: str) -> None:
-            if "boom" in message:
-                raise ZeroDivisionError
-            receive(worker, message)
+        def fail(worker: Worker, frame: Any) -> None:
+            raise ZeroDivisionError
 
-        monkeypatch.setattr(bench.server.engine, "receive", fail)
+        monkeypatch.setitem(bench.server.engine._handlers, "boom", fail)
         client.send("boom")
         assert await client.end_code() == 1011
         assert await other.result("state::list_groups", {}) == {"groups": []}

@@ -26,9 +26,6 @@ from iii_state.wire.framing import TEXT, TEXT_HEADERS, frame_header
 
 log = logging.getLogger("iii_state.host")
 
-INTERNAL_ERROR = 1011
-"""A close code. Source: RFC 6455 section 7.4."""
-
 WRITE_BYTES = 256 << 10
 """What is sent during a turn is written at its end, or when it comes to this much."""
 
@@ -100,7 +97,7 @@ class Connection(Socket):
             if self._is_holding:
                 self._held.append(text)
             else:
-                self._receive(text)
+                self._engine.receive(self._worker, text)
         elif kind in _CONTROL:
             super().on_ws_frame(transport, frame)
         else:
@@ -213,15 +210,8 @@ class Connection(Socket):
                 self._is_holding = False
                 self._tcp.resume_reading()
                 return
-            self._receive(self._held.popleft())
+            self._engine.receive(self._worker, self._held.popleft())
         self._plan_to_read_on()
-
-    def _receive(self, text: str) -> None:
-        try:
-            self._engine.receive(self._worker, text)
-        except Exception:
-            log.exception("a message of %s cannot be handled", self._label)
-            self.close(INTERNAL_ERROR, "the server failed at a message; see its log")
 
     def _collect(self, frame: WSFrame) -> None:
         """Take a frame of a fragmented or binary message; take that when it is complete."""
@@ -246,4 +236,4 @@ class Connection(Socket):
         if self._is_holding:
             self._held.append(text)
         else:
-            self._receive(text)
+            self._engine.receive(self._worker, text)
