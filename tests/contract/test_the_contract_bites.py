@@ -360,7 +360,7 @@ class CountsFromOneAgain(Shelved):
     async def close(self) -> None:
         await super().close()
         self._revision = 0
-        self._recent = RecentChanges(1 << 20)
+        self._recent = RecentChanges(1 << 20, keeps_unread=True)
 
 
 class BringsBackTheDeleted(Shelved):

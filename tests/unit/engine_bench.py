@@ -42,6 +42,9 @@ class RecordingPeer:
     def send(self, text: bytes) -> None:
         self.sent.append(msgspec.json.decode(text, type=dict[str, Any]))
 
+    def flush(self) -> None:
+        pass
+
     def close(self, code: int, reason: str) -> None:
         self.closed = code
 

@@ -82,6 +82,9 @@ class Connection:
     def send(self, text: bytes) -> None:
         self._replica.receive(self.worker, text)
 
+    def flush(self) -> None:
+        pass
+
     def close(self, code: int, reason: str) -> None:
         raise AssertionError(reason)
 

@@ -1,4 +1,4 @@
-"""The newest changes in memory: all that fit, and few of them while nobody reads."""
+"""The newest changes in memory: all that fit, or the newest batch while nobody reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add(recent: RecentChanges, revision: int) -> None:
 
 
 def test_the_oldest_make_room() -> None:
-    recent = RecentChanges(3 * SIZE)
+    recent = RecentChanges(3 * SIZE, keeps_unread=True)
     for revision in range(1, 11):
         add(recent, revision)
 
@@ -23,40 +23,41 @@ def test_the_oldest_make_room() -> None:
 
 
 def test_one_batch_is_kept_however_large() -> None:
-    recent = RecentChanges(0)
+    recent = RecentChanges(0, keeps_unread=True)
     add(recent, 1)
 
     assert recent.after == 0
 
 
-def test_while_nobody_reads_few_are_kept() -> None:
-    recent = RecentChanges(100 * SIZE, 2 * SIZE)
+def test_while_nobody_reads_the_newest_batch_is_kept() -> None:
+    recent = RecentChanges(100 * SIZE, keeps_unread=False)
     for revision in range(1, 51):
         add(recent, revision)
 
-    assert recent.after == 48
+    assert recent.after == 49
+    assert [change.revision for change in recent.since(49)] == [50]
 
 
 def test_a_reader_has_more_kept_for_it() -> None:
-    recent = RecentChanges(100 * SIZE, 2 * SIZE)
+    recent = RecentChanges(100 * SIZE, keeps_unread=False)
     for revision in range(1, 11):
         add(recent, revision)
 
     assert not recent.reach(5)
     for revision in range(11, 51):
         add(recent, revision)
-    assert recent.after == 8
-    assert recent.reach(8)
+    assert recent.after == 9
+    assert recent.reach(9)
 
 
 def test_a_reader_that_does_not_come_back_is_forgotten() -> None:
-    recent = RecentChanges(100 * SIZE, 2 * SIZE)
+    recent = RecentChanges(100 * SIZE, keeps_unread=False)
     recent.reach(0)
     for revision in range(1, READER_BATCHES + 2):
         add(recent, revision)
 
-    assert recent.after == READER_BATCHES - 1
+    assert recent.after == READER_BATCHES
 
 
 def test_without_changes_nothing_is_reached() -> None:
-    assert not RecentChanges(100).reach(0)
+    assert not RecentChanges(100, keeps_unread=True).reach(0)

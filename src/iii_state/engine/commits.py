@@ -188,7 +188,7 @@ class Commits:
         for call, answer, outcome, weight in settled:
             if call.caller is not caller:
                 if caller is not None:
-                    caller.in_flight.remove(size, calls)
+                    caller.answered(calls, size)
                 caller, calls, size = call.caller, 0, 0
             calls += 1
             size += weight
@@ -205,7 +205,7 @@ class Commits:
                 is_whole = False
                 self._fail(call, outcome.failure)
         if caller is not None:
-            caller.in_flight.remove(size, calls)
+            caller.answered(calls, size)
         return is_whole
 
     async def _gather(self, answered: int) -> None:

@@ -34,6 +34,9 @@ class Peer(Protocol):
     def send(self, text: bytes) -> None:
         """Send one message. Silently does nothing once the connection is gone."""
 
+    def flush(self) -> None:
+        """Let what was sent leave now: nothing follows soon that it should be gathered with."""
+
     def close(self, code: int, reason: str) -> None:
         """Send a close frame after all that was sent, then end the connection."""
 
@@ -137,6 +140,11 @@ class Worker:
             call.fail(failure)
         else:
             call.answer(result)
+
+    def answered(self, calls: int, weight: int) -> None:
+        """So many of its calls, which weigh that together, have been answered after a commit."""
+        self.in_flight.remove(weight, calls)
+        self.peer.flush()
 
     def forget(self, invocation_id: str) -> None:
         """Drop a call that this worker executes; what it does goes on, and is not waited for."""

@@ -2,7 +2,7 @@
 
 picows parses frames; reassembling fragments, checking UTF-8 and bounding messages and the unsent
 bytes of a slow reader is done here. What is sent during a turn of the event loop leaves in one
-write: `Outbox` gathers it.
+write at its end: `Outbox` gathers it. Answers to a commit do not wait for that.
 
 A connection is read no further while the engine asks for that, while much waits for its peer to
 read it, or, until the next turn, once it had its part of this one. Messages that were read already
@@ -115,15 +115,15 @@ class Connection(Socket):
         pending.append(text)
         self._pending_bytes += size
         if self._pending_bytes > WRITE_BYTES:
-            self.write_pending()
+            self.flush()
 
     def end_turn(self) -> None:
         """Write what was sent during this turn of the event loop."""
         self._frames_left = FRAMES_PER_TURN
-        self.write_pending()
+        self.flush()
 
-    def write_pending(self) -> None:
-        """Write what was sent so far, at once."""
+    def flush(self) -> None:
+        """Write what was sent so far. See `Peer.flush`."""
         pending, self._pending, self._pending_bytes = self._pending, [], 0
         if not pending or not self.is_open:
             return
@@ -171,9 +171,6 @@ class Connection(Socket):
         self._tcp.set_write_buffer_limits(self._outbound_bytes_max // 4)
         peer_name = self._tcp.get_extra_info("peername")
         self._worker = self._engine.connect(self, peer_name[0] if peer_name else "")
-
-    def _flush(self) -> None:
-        self.write_pending()
 
     def _closed(self) -> None:
         self._held.clear()

@@ -89,7 +89,7 @@ class Socket(WSListener):
         """Send a close frame behind all that was sent, then end the connection."""
         if not self.is_open:
             return
-        self._flush()
+        self.flush()
         self._leave()
         self._transport.send_close(cast(WSCloseCode, code), reason.encode())
         # Ending the connection with unread bytes would reset it, and the close frame be lost: say
@@ -106,7 +106,7 @@ class Socket(WSListener):
 
     def _closed_by_peer(self, frame: WSFrame) -> None:
         """End the connection; what was sent may still be read. Older SDKs expect no close frame."""
-        self._flush()
+        self.flush()
         self._leave()
         self._transport.disconnect()
         self._abort_later()
@@ -148,11 +148,11 @@ class Socket(WSListener):
         """What it is called in the log."""
         return "a socket"
 
+    def flush(self) -> None:
+        """Write what was sent so far."""
+
     def _opened(self) -> None:
         """Do what belongs to the beginning."""
-
-    def _flush(self) -> None:
-        """Write what was sent so far."""
 
     def _closed(self) -> None:
         """Do what belongs to the end; called once."""

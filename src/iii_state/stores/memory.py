@@ -51,7 +51,7 @@ class MemoryStore:
         self._pending_bytes = 0
         self._now_ms = 0
         self._notes: dict[int, dict[str, bytes]] = {}
-        self._recent = RecentChanges(history_bytes)
+        self._recent = RecentChanges(history_bytes, keeps_unread=True)
         self._creations = Orders(CreationOrder)
         self._names = Orders(NameOrder)
 

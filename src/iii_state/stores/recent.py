@@ -21,13 +21,13 @@ SLACK_BATCHES = 256
 class RecentChanges:
     """The newest changes, bounded by bytes, in the batches that they were committed in.
 
-    While nobody reads, no more than `unread_bytes_max` are kept, and always the newest batch: what
-    only waits to be freed takes the processor's cache from what is in use.
+    Unless it `keeps_unread`, it has only the newest batch while nobody reads: what only waits to be
+    freed takes the processor's cache from what is in use.
     """
 
-    def __init__(self, bytes_max: int, unread_bytes_max: int | None = None) -> None:
+    def __init__(self, bytes_max: int, *, keeps_unread: bool) -> None:
         self._bytes_max = bytes_max
-        self._unread_bytes_max = bytes_max if unread_bytes_max is None else unread_bytes_max
+        self._keeps_unread = keeps_unread
         self._reader_batches = 0
         self._first_revisions: list[int] = []
         self._batches: list[Sequence[Change]] = []
@@ -49,16 +49,19 @@ class RecentChanges:
     def add(self, changes: Sequence[Change], value_bytes: int) -> None:
         """Add a batch, with the bytes of its values, and let go of the oldest."""
         size = value_bytes + len(changes) * CHANGE_OVERHEAD_BYTES
-        self._first_revisions.append(changes[0].revision)
+        first_revision = changes[0].revision
+        if self._reader_batches:
+            self._reader_batches -= 1
+        elif not self._keeps_unread:
+            self._first_revisions, self._batches = [first_revision], [changes]
+            self._sizes, self._start, self._bytes = [size], 0, size
+            return
+        self._first_revisions.append(first_revision)
         self._batches.append(changes)
         self._sizes.append(size)
         self._bytes += size
-        bytes_max = self._unread_bytes_max
-        if self._reader_batches:
-            self._reader_batches -= 1
-            bytes_max = self._bytes_max
         start, last = self._start, len(self._batches) - 1
-        while self._bytes > bytes_max and start < last:
+        while self._bytes > self._bytes_max and start < last:
             self._bytes -= self._sizes[start]
             self._batches[start] = ()
             start += 1

@@ -90,6 +90,8 @@ class Log:
         """Sealed since somebody last looked, oldest first."""
         self.is_stopped = False
         """Whether the directory says that the log was closed in order."""
+        self.active: Segment
+        """The segment that blocks are appended to."""
         self._is_written = False
         self._block_bytes = 0
         self._directory = directory
@@ -111,18 +113,15 @@ class Log:
             OSError: a file is refused. `release` what was opened.
         """
         self.sequence = self.durable_sequence = sequence
-        if not self._segments.ordered or self._segments.ordered[-1].is_sealed:
+        if self._segments.ordered:
+            self.active = self._segments.ordered[-1]
+        if not self._segments.ordered or self.active.is_sealed:
             if self.is_stopped:
                 forget_stopped(self._directory, self._files)
                 self.is_stopped = False
             self._enter_next()
         else:
             self._runway = Runway(self._files, self.active.path, self.active.file_bytes)
-
-    @property
-    def active(self) -> Segment:
-        """The segment that blocks are appended to."""
-        return self._segments.ordered[-1]
 
     @property
     def position(self) -> int:
@@ -412,7 +411,8 @@ class Log:
         self._files.write_synced(following.fd, (header.encode(),), 0)
         self._files.rename(temporary, path)
         self._files.sync_directory(self._directory)
-        self._segments.ordered.append(self._segments.open(path, following.fd, header))
+        self.active = self._segments.open(path, following.fd, header)
+        self._segments.ordered.append(self.active)
         self._runway, self._next = following.runway, None
 
     # -- room -----------------------------------------------------------------------------------

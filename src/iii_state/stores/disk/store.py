@@ -108,7 +108,7 @@ class DiskStore:
         self._revision = recovery.revision
         self._next_revision = recovery.next_revision
         self._skipped_to = recovery.next_revision - 1
-        self._recent = RecentChanges(RECENT_BYTES_MAX, unread_bytes_max=0)
+        self._recent = RecentChanges(RECENT_BYTES_MAX, keeps_unread=False)
         self._history = History(self._segments)
         self._retention = retention
         self._log = log
