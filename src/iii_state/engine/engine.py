@@ -62,7 +62,7 @@ from iii_state.wire.frames import (
 log = logging.getLogger("iii_state.engine")
 
 INTERNAL_ERROR = 1011
-"""A close code. Source: docs/protocol.md, close codes."""
+"""A close code. Source: docs/protocol.md, disconnects."""
 
 FUNCTIONS_CHECK_S = 5.0
 """How often the set of functions is looked at. Source: docs/protocol.md, notices."""
@@ -214,16 +214,19 @@ class Engine:
     def receive(self, worker: Worker, text: str) -> None:
         """Take one message of a worker. Never raises: a fault of ours ends the connection."""
         try:
-            frame = decode_frame(text)
-            handler = self._handlers.get(frame.type)
-            if handler is not None:
-                handler(worker, frame)
-            elif frame.type in self._registration_handlers:
-                self._register(worker, frame.type, text)
-            else:
-                log.info("worker %s sent a message of unknown type %.64r", worker.label, frame.type)
-        except UNDECODABLE as error:
-            self._on_undecodable(worker, text, error)
+            try:
+                frame = decode_frame(text)
+                handler = self._handlers.get(frame.type)
+                if handler is not None:
+                    handler(worker, frame)
+                elif frame.type in self._registration_handlers:
+                    self._register(worker, frame.type, text)
+                else:
+                    log.info(
+                        "worker %s sent a message of unknown type %.64r", worker.label, frame.type
+                    )
+            except UNDECODABLE as error:
+                self._on_undecodable(worker, text, error)
         except Exception:
             log.exception("a message of worker %s cannot be handled", worker.label)
             worker.peer.close(INTERNAL_ERROR, "the server failed at a message; see its log")
