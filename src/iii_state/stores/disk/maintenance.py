@@ -50,8 +50,8 @@ HERE_BYTES_MAX = 1 << 20
 """Fewer bytes are read and written in a thread: that takes less than starting a process."""
 
 NICE, NICE_BEHIND = 19, 10
-"""How the other process stands back: it gets what the server leaves over, and on a processor that
-it shares with a busy server a seventieth; a tenth of it while more than `BEHIND_MAX` waits."""
+"""How the other process stands back, on a processor that it shares with the server: by weight a
+seventieth beside it, a tenth while more than `BEHIND_MAX` waits; and all while the server waits."""
 
 BEHIND_MAX = 4
 """In segments: those without their hints, and the dead bytes of the base."""
