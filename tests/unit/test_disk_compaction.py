@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -87,3 +89,23 @@ async def test_a_damaged_segment_is_not_merged(tmp_path: Path, has_hint: bool) -
         remove(path.with_suffix(HINT_SUFFIX))
     with pytest.raises(StoreDamaged, match=RUN[1]):
         merged(tmp_path)
+
+
+async def test_a_segment_that_is_refused_does_not_stay_open(tmp_path: Path) -> None:
+    """The process performs other jobs after it."""
+    await fill(tmp_path)
+    (tmp_path / RUN[1]).unlink()
+    (tmp_path / RUN[1]).mkdir()
+    before = os.listdir("/dev/fd")
+    with pytest.raises(IsADirectoryError):
+        merged(tmp_path)
+    assert len(os.listdir("/dev/fd")) == len(before)
+
+
+async def test_a_job_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -> None:
+    """What it has in memory goes with it, however seldom the collector runs."""
+    await fill(tmp_path)
+    merged(tmp_path)
+    gc.collect()
+    merged(tmp_path)
+    assert gc.collect() == 0

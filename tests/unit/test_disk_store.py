@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -368,52 +366,6 @@ async def test_space_is_given_back_while_serving(tmp_path: Path) -> None:
     assert [entry and entry.value for entry in entries] == [value(299 + m, 200) for m in range(20)]
     await store.close()
     assert check_store(tmp_path).damage == []
-
-
-async def test_compaction_runs_in_another_process(tmp_path: Path) -> None:
-    store = await open_store(tmp_path, segment_bytes=2 << 20, history_bytes=0, cache_bytes=0)
-    for n in range(30):
-        await write(store, *(Set("s", f"{m}", value(n, 10_000)) for m in range(20)))
-    await store.compact()
-    await store.close()
-
-    store = await open_store(tmp_path, segment_bytes=2 << 20, history_bytes=0, cache_bytes=0)
-
-    assert store.info().disk_bytes < 3 << 20
-    entries = [store.execute(Get("s", f"{m}")).entry for m in range(20)]
-    assert [entry and entry.value for entry in entries] == [value(29, 10_000)] * 20
-    await store.close()
-
-
-@pytest.mark.parametrize(("changes", "niceness"), [(80, 19), (160, 10)])
-async def test_compaction_stands_back_behind_the_server_unless_much_waits_for_it(
-    tmp_path: Path, changes: int, niceness: int
-) -> None:
-    store = await open_store(tmp_path, segment_bytes=1 << 20)
-    for n in range(changes):
-        await write(store, Set("s", "k", value(n, 50_000)))
-    await store.close()
-
-    store = await open_store(tmp_path, segment_bytes=1 << 20, history_bytes=0)
-    seen: set[int] = set()
-    work = asyncio.create_task(store.compact())
-    while not work.done():
-        seen |= children_niceness()
-        await asyncio.sleep(0.001)
-    await store.close()
-
-    assert niceness in seen
-    assert seen <= {0, niceness}  # it begins as the server is
-
-
-def children_niceness() -> set[int]:
-    """That of the processes which this one has started, and which have not ended."""
-    seen = set()
-    for children in Path("/proc/self/task").glob("*/children"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # a thread or process ends meanwhile
-            for pid in children.read_text().split():
-                seen.add(os.getpriority(os.PRIO_PROCESS, int(pid)))
-    return seen
 
 
 async def test_changes_that_somebody_needs_are_held_up_to_a_bound(tmp_path: Path) -> None:

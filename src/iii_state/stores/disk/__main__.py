@@ -1,7 +1,8 @@
-"""The process that performs one compaction job: `python -m iii_state.stores.disk JOB FD`.
+"""The process that performs compaction jobs: `python -m iii_state.stores.disk FD`.
 
-Started by the server, which gives it a low priority; `JOB` is the job as JSON, `FD` the open
-directory. It ends when its standard input does, so that it never outlives the server.
+Started by the server (`compactor.py`), which gives it a low priority; `FD` is the open directory.
+Each line of standard input is a job as JSON, and gets its answer as a line of standard output. It
+ends at once when its standard input does, so that it never outlives the server.
 """
 
 from __future__ import annotations
@@ -10,39 +11,48 @@ import os
 import sys
 import threading
 from pathlib import Path
+from queue import SimpleQueue
+from typing import NoReturn
 
 import msgspec
 
 from iii_state.errors import StateError
-from iii_state.stores.disk.compaction import DAMAGED, Job, perform
+from iii_state.stores.disk.compaction import Answer, Job, perform
 from iii_state.stores.disk.files import Files
 
 
-def main(arguments: list[str]) -> int:
-    """Perform the job. Says what is wrong on standard error.
+def main(arguments: list[str]) -> NoReturn:
+    """Perform one job after the other. A fault of our own ends the process with a traceback."""
+    lines: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_read, args=(lines,), daemon=True).start()
+    files = Files()
+    while True:
+        job = msgspec.json.decode(lines.get(), type=Job)
+        files.take_over(Path(job.directory), int(arguments[0]))
+        sys.stdout.buffer.write(msgspec.json.encode(_answer(job, files)) + b"\n")
+        sys.stdout.buffer.flush()
 
-    Returns 0, 1 when the file system fails, `DAMAGED` when a segment cannot be read.
-    """
-    threading.Thread(target=_end_with_server, daemon=True).start()
+
+def _answer(job: Job, files: Files) -> Answer:
     try:
-        job = msgspec.json.decode(arguments[0].encode(), type=Job)
-        files = Files()
-        files.take_over(Path(job.directory), int(arguments[1]))
         perform(job, files)
     except OSError as error:
-        print(error, file=sys.stderr)
-        return 1
+        return Answer("failed", str(error))
     except StateError as error:
-        print(error.message, file=sys.stderr)
-        return DAMAGED
-    return 0
+        return Answer("damaged", error.message)
+    return Answer("done")
 
 
-def _end_with_server() -> None:
+def _read(lines: SimpleQueue[bytes]) -> None:
+    """Read jobs, also during one, so that the end of the input is seen then."""
     # Not through `sys.stdin`: its lock would be held when the interpreter ends.
-    os.read(0, 1)
+    rest = b""
+    while data := os.read(0, 1 << 16):
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            lines.put(line)
     os._exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -1,7 +1,7 @@
 """Merging segments of the base: a run of neighbours becomes one file without superseded records.
 
 A function of files only: it writes temporary files, the server gives them their names. It runs in
-a process of its own (`__main__.py`), so that it costs the event loop nothing.
+a process of its own (`compactor.py`), so that it costs the event loop nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 from isal.isal_zlib import crc32
@@ -41,9 +41,6 @@ BLOCK_BYTES = 1 << 20
 BLOCK_RECORDS = 4096
 """A merged block is written once it has that many bytes or records."""
 
-DAMAGED = 2
-"""How the process of a job ends when a segment cannot be read."""
-
 SYNC_BYTES = 4 << 20
 """A merge syncs that often, so that no commit beside it waits for much of its output."""
 
@@ -62,6 +59,16 @@ class Job(msgspec.Struct, frozen=True):
     tag: int
     target: str
     hint: str
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What became of a job in the other process, and what was wrong if it was not done.
+
+    `damaged` is a segment that cannot be read; what else failed may go well another time.
+    """
+
+    outcome: Literal["done", "failed", "damaged"]
+    message: str = ""
 
 
 def perform(job: Job, files: Files) -> None:
@@ -92,13 +99,15 @@ class _Source:
 
     def __init__(self, files: Files, path: Path, slot: int = 0) -> None:
         self._files = files
-        fd = files.open(path, write=False)
-        header = decode_segment_header(files.read(fd, SEGMENT_HEADER_BYTES, 0))
-        if header is None:
-            files.close(fd)
-            raise damaged(path, 0, "the header of the segment", "the other segments")
-        self.segment = Segment(slot, path, fd, header)
-        self.segment.file_bytes = files.size(fd)
+        with ExitStack() as undo:
+            fd = files.open(path, write=False)
+            undo.callback(files.close, fd)
+            header = decode_segment_header(files.read(fd, SEGMENT_HEADER_BYTES, 0))
+            if header is None:
+                raise damaged(path, 0, "the header of the segment", "the other segments")
+            self.segment = Segment(slot, path, fd, header)
+            self.segment.file_bytes = files.size(fd)
+            undo.pop_all()
 
     def blocks(self) -> Iterator[Block]:
         """All blocks with records.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
-import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -14,10 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
 from iii_state.errors import StateError, StorageError
-from iii_state.stores.disk.compaction import DAMAGED, Job, perform
+from iii_state.stores.disk.compaction import Job, perform
+from iii_state.stores.disk.compactor import Compactor
 from iii_state.stores.disk.directory import TEMPORARY_SUFFIX, segment_name
 from iii_state.stores.disk.files import SyncFailed
 from iii_state.stores.disk.format import SEGMENT_HEADER_BYTES, decode_segment_header
@@ -56,6 +53,9 @@ seventieth beside it, a tenth while more than `BEHIND_MAX` waits; and all while 
 BEHIND_MAX = 4
 """In segments: those without their hints, and the dead bytes of the base."""
 
+IDLE_S = 10
+"""The other process ends when nothing was due for so long."""
+
 
 class Maintenance:
     """Keeps the directory in shape. `tend` is called after every commit and costs next to nothing.
@@ -88,7 +88,8 @@ class Maintenance:
         self._forget = forget
         self._chore: asyncio.Future[None] | None = None
         self._work: asyncio.Task[None] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._compactor = Compactor(directory, self._files)
+        self._idleness: asyncio.TimerHandle | None = None
         self._retired: list[Segment] = []
         self._unfinished: list[Segment] = []
         self._replaced: list[Segment] = []
@@ -117,6 +118,7 @@ class Maintenance:
     def start(self) -> None:
         """Work off what is due, unless that is going on."""
         if self._work is None and not self._is_closing:
+            self._end_idleness()
             self._work = asyncio.create_task(self._run(), name="disk-maintenance")
 
     async def _run(self) -> None:
@@ -137,6 +139,13 @@ class Maintenance:
                 log.warning("A merge was given up, and is tried again later: %s", error)
         finally:
             self._work = None
+            if not self._is_closing:
+                loop, submit = asyncio.get_running_loop(), self._executor.submit
+                self._idleness = loop.call_later(IDLE_S, submit, self._compactor.end)
+
+    def _end_idleness(self) -> None:
+        if self._idleness is not None:
+            self._idleness.cancel()
 
     async def compact(self) -> None:
         """Work off all that is due now, and return when it is done."""
@@ -303,7 +312,7 @@ class Maintenance:
         return await asyncio.wrap_future(self._executor.submit(work))
 
     async def _perform(self, job: Job, job_bytes: int) -> None:
-        """Run a job: a small one in a thread, any other in a process of its own.
+        """Run a job: a small one in a thread, any other in the other process.
 
         Raises:
             OSError, StateError: it failed; what it has written is removed.
@@ -322,46 +331,21 @@ class Maintenance:
             if job_bytes <= HERE_BYTES_MAX or not (self._files.shared and sys.executable):
                 perform(job, self._files)
             else:
-                self._perform_apart(job, niceness)
+                self._compactor.perform(job, niceness)
         except (OSError, StateError):
             self._files.unlink(self._directory / job.hint)
             if job.run:
                 self._files.unlink(self._directory / job.target)
             raise
 
-    def _perform_apart(self, job: Job, niceness: int) -> None:
-        directory = self._files.entered(self._directory)
-        assert directory is not None, "the store has entered its directory"
-        command = [sys.executable, "-m", "iii_state.stores.disk"]
-        # The process ends by itself when its standard input does, so that it never outlives us.
-        with subprocess.Popen(
-            [*command, msgspec.json.encode(job).decode(), str(directory)],
-            pass_fds=[directory],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        ) as process:
-            self._process = process
-            os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
-            if self._is_closing:
-                process.terminate()
-            assert process.stderr is not None
-            said = process.stderr.read().decode(errors="replace").strip()
-            status = process.wait()
-        self._process = None
-        if status == DAMAGED:
-            raise StorageError(said)
-        if status:
-            raise OSError(f"compaction ended with status {status}: {said}")
-
     async def close(self) -> None:
         """Stop what is going on. What a merge has not finished is removed by the next start."""
         self._is_closing = True
-        process = self._process
-        if process is not None:
-            process.terminate()
+        self._end_idleness()
+        self._compactor.close()
         if self._work is not None:
             await asyncio.wait([self._work])
+        await self._in_thread(self._compactor.end)
         if self._chore is not None:
             await asyncio.wait([self._chore])
 
