@@ -19,6 +19,7 @@ from iii_state.errors import (
     StoreLocked,
     StoreNotWritable,
     StoreTooNew,
+    StoreUnusable,
 )
 from iii_state.stores.disk.directory import IDENTITY, STOPPED, decode_note, encode_note
 from iii_state.stores.disk.files import Files
@@ -166,6 +167,15 @@ async def test_a_place_that_is_no_directory_is_refused(tmp_path: Path) -> None:
         await open_store(tmp_path / "file" / "below")
 
     assert refusal.value.details["directory"] == str(tmp_path / "file")
+
+
+async def test_a_path_that_no_message_could_name_is_refused(tmp_path: Path) -> None:
+    directory = tmp_path / os.fsdecode(b"caf\xe9")
+
+    with pytest.raises(StoreUnusable, match=r"caf\\udce9 is not UTF-8"):
+        await open_store(directory)
+
+    assert not directory.exists()
 
 
 async def test_a_newer_format_is_refused(tmp_path: Path) -> None:

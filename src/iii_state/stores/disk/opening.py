@@ -12,7 +12,7 @@ from iii_state.stores.disk.files import Files
 from iii_state.stores.disk.lock import Lock
 from iii_state.stores.disk.log import Log
 from iii_state.stores.disk.recovery import Recovery
-from iii_state.stores.disk.refusals import not_opened
+from iii_state.stores.disk.refusals import not_opened, require_text
 from iii_state.stores.disk.retention import Retention
 
 
@@ -39,6 +39,7 @@ def open_directory(
         StoreUnusable: what is wrong with the directory; nothing in it was touched, nothing is open.
         TooManyFiles, DiskFull: what the system is short of.
     """
+    require_text(directory)
     try:
         with ExitStack() as opened:
             lock, store_id = claim(directory, files, clock_ms())

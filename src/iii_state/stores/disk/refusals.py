@@ -25,6 +25,20 @@ REMEDIES = {
 """What to do when a file is not opened, made or renamed for another reason that can pass."""
 
 
+def require_text(directory: Path) -> None:
+    """Refuse a path that no message could name: whatever told of it would fail for that.
+
+    Raises:
+        StoreUnusable: it is not UTF-8.
+    """
+    shown = str(directory).encode(errors="backslashreplace").decode()
+    if shown != str(directory):
+        raise StoreUnusable(
+            f"the path of the data directory {shown} is not UTF-8: rename it, or name another one",
+            directory=shown,
+        )
+
+
 def not_opened(directory: Path, error: OSError) -> StateError:
     """The error for a store whose files the system refuses at the start."""
     where = {"directory": str(directory)}
