@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from iii_state.core.changes import Change, Entry
-from iii_state.stores.recent import CHANGE_OVERHEAD_BYTES, READER_BATCHES, RecentChanges
+from iii_state.stores.recent import (
+    CHANGE_OVERHEAD_BYTES,
+    LET_GO_BYTES,
+    READER_BATCHES,
+    RecentChanges,
+)
 
 SIZE = CHANGE_OVERHEAD_BYTES + 1
 
@@ -57,6 +62,21 @@ def test_a_reader_that_does_not_come_back_is_forgotten() -> None:
         add(recent, revision)
 
     assert recent.after == READER_BATCHES
+
+
+def test_what_was_kept_for_it_is_let_go_of_in_parts() -> None:
+    recent = RecentChanges(READER_BATCHES * LET_GO_BYTES, keeps_unread=False)
+    recent.reach(0)
+    for revision in range(1, READER_BATCHES + 1):
+        recent.add([Change(revision, "s", "k", None, None, 0)], LET_GO_BYTES // 4)
+    assert recent.after == 0
+
+    after = []
+    for revision in range(READER_BATCHES + 1, 2 * READER_BATCHES):
+        add(recent, revision)
+        after.append(recent.after)
+    assert after[:3] == [4, 8, 12]
+    assert after[-1] == 2 * READER_BATCHES - 2
 
 
 def test_without_changes_nothing_is_reached() -> None:

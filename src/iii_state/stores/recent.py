@@ -14,6 +14,10 @@ CHANGE_OVERHEAD_BYTES = 320
 READER_BATCHES = 1024
 """Whoever read is expected again before so many more batches."""
 
+LET_GO_BYTES = 256 << 10
+"""With a batch at most so much more is let go of than it has: all that was kept for readers who are
+gone, at once, would hold up the event loop for milliseconds."""
+
 SLACK_BATCHES = 256
 """Empty places at the front of the recent batches that are not worth moving the others for."""
 
@@ -21,8 +25,8 @@ SLACK_BATCHES = 256
 class RecentChanges:
     """The newest changes, bounded by bytes, in the batches that they were committed in.
 
-    Unless it `keeps_unread`, it has only the newest batch while nobody reads: what only waits to be
-    freed takes the processor's cache from what is in use.
+    Unless it `keeps_unread`, it comes to have only the newest batch while nobody reads: what only
+    waits to be freed takes the processor's cache from what is in use.
     """
 
     def __init__(self, bytes_max: int, *, keeps_unread: bool) -> None:
@@ -49,19 +53,18 @@ class RecentChanges:
     def add(self, changes: Sequence[Change], value_bytes: int) -> None:
         """Add a batch, with the bytes of its values, and let go of the oldest."""
         size = value_bytes + len(changes) * CHANGE_OVERHEAD_BYTES
-        first_revision = changes[0].revision
+        bytes_max = self._bytes_max
         if self._reader_batches:
             self._reader_batches -= 1
         elif not self._keeps_unread:
-            self._first_revisions, self._batches = [first_revision], [changes]
-            self._sizes, self._start, self._bytes = [size], 0, size
-            return
-        self._first_revisions.append(first_revision)
+            bytes_max = 0
+        bytes_max = max(bytes_max, self._bytes - LET_GO_BYTES)
+        self._first_revisions.append(changes[0].revision)
         self._batches.append(changes)
         self._sizes.append(size)
         self._bytes += size
         start, last = self._start, len(self._batches) - 1
-        while self._bytes > self._bytes_max and start < last:
+        while self._bytes > bytes_max and start < last:
             self._bytes -= self._sizes[start]
             self._batches[start] = ()
             start += 1
