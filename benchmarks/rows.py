@@ -154,11 +154,16 @@ SHORT_SET_8X64 = Load("set", 8, 64, seconds=SHORT_S)
 SET_WITH_REVISION = Load("set", 8, 64, with_revision=True, seconds=SHORT_S)
 WATCHED_8X64 = Load("set", 8, 64, scope="watched", handler=True)
 DURABLY_WATCHED_8X64 = Load("set", 8, 64, scope="durably", handler=True, durable="bench")
+UNWATCHED_8X1 = Load("set", 8, 1, scope="unwatched")
+UNWATCHED_8X64 = Load("set", 8, 64, scope="unwatched")
 OTHERS_WATCHED_8X64 = Load("set", 8, 64, scope="unwatched", handler=True, others=10_000)
 REACTIONS = (
+    UNWATCHED_8X1,
+    WITH_TRIGGER,
+    UNWATCHED_8X64,
+    OTHERS_WATCHED_8X64,
     WATCHED_8X64,
     DURABLY_WATCHED_8X64,
-    OTHERS_WATCHED_8X64,
 )
 PACED = Load("set", 1, 1024, scope="paced", rate=1000, handler=True)
 FANNED_OUT = Load("set", 1, 1024, scope="fan", rate=10, handler=True, triggers=1000)
@@ -173,12 +178,9 @@ OVERWRITE = Load("set", 8, 64, 200, BIG_SCOPE, MILLION, long_keys=True, seconds=
 GROUPS = (
     Group(
         "Side by side",
-        (
-            *(Run(target, load) for load in LOADS for target in SIDE_BY_SIDE),
-            Run(DURABLE, WITH_TRIGGER),
-            *(Run(DURABLE, load) for load in REACTIONS),
-        ),
+        tuple(Run(target, load) for load in LOADS for target in SIDE_BY_SIDE),
     ),
+    Group("Beside triggers", tuple(Run(DURABLE, load) for load in REACTIONS)),
     Group(
         "Close together: twelve times the rounds, of half a second",
         (
