@@ -40,6 +40,8 @@ MANY = 10_000
 """Segments whose names a pipe does not take at once."""
 
 SERVER = """
+import os
+import signal
 import sys
 from pathlib import Path
 import msgspec
@@ -51,6 +53,12 @@ directory, files = Path(sys.argv[1]), Files()
 files.enter(directory, "LOCK")
 compactor = Compactor(directory, files)
 for line in sys.stdin:
+    if line == "fork\\n":
+        forked = os.fork()
+        if not forked:
+            signal.pause()
+        print(forked, flush=True)
+        continue
     compactor.perform(msgspec.json.decode(line, type=Job), 10)
     print("done", flush=True)
 """
@@ -227,6 +235,24 @@ def test_it_ends_when_the_server_is_killed_during_a_job(directory: Path) -> None
         server.kill()
 
         await_end(pidfd)
+
+
+def test_it_ends_with_the_server_though_what_that_forked_lives_on(directory: Path) -> None:
+    with server_of(directory) as server:
+        send(server, hint_job(directory))
+        await_done(server)
+        pidfd = os.pidfd_open(process(server.pid))
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(b"fork\n")
+        server.stdin.flush()
+        forked = int(server.stdout.readline())
+        try:
+            server.kill()
+
+            await_end(pidfd)
+        finally:
+            os.kill(forked, signal.SIGKILL)
 
 
 async def test_one_that_is_killed_fails_only_the_job_it_had(directory: Path) -> None:

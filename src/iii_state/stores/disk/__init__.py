@@ -1,5 +1,5 @@
 """The disk store: durable, in one directory. `docs/storage.md` specifies its files.
 
 `store.py` has the store, `inspection.py` what reads one that is not running. Importing this package
-does nothing else: the process of a compaction job needs only a part of it.
+does nothing else: the compactor's process needs only a part of it.
 """

@@ -81,7 +81,7 @@ class Compactor:
         directory = self._files.entered(self._directory)
         assert directory is not None, "the store has entered its directory"
         process = self._process = subprocess.Popen(
-            [sys.executable, "-m", "iii_state.stores.disk", str(directory)],
+            [sys.executable, "-m", "iii_state.stores.disk", str(directory), str(os.getpid())],
             pass_fds=[directory],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
