@@ -71,7 +71,7 @@ def _install(sdk: Sdk) -> str:
         pip = [str(sdk.directory / "bin" / "python"), "-m", "pip", "install", "--quiet"]
         command = [*pip, "--disable-pip-version-check", f"iii-sdk=={sdk.version}"]
     else:
-        npm = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--save-exact"]
+        npm = ["npm", "install", "--loglevel=error", "--no-audit", "--no-fund", "--save-exact"]
         command = [*npm, "--prefix", str(sdk.directory), f"iii-sdk@{sdk.version}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
